@@ -1,0 +1,1 @@
+"""What every proa process says on the wire: header names, rights, error bodies."""

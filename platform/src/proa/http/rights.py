@@ -1,0 +1,30 @@
+"""What a key may do. A key carries a set of these words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CALL: Final = "call"
+"""Call models through the user door."""
+ENGINE: Final = "engine"
+"""Call engines through the engine door."""
+INTERNAL: Final = "internal"
+"""A service of the platform: may forward team, feature, purpose and parent of its caller."""
+EVENTS: Final = "events"
+"""Send events to the monitor."""
+JUDGE: Final = "judge"
+"""Pin a track, send exam traffic, hand in verdicts."""
+PROMOTE: Final = "promote"
+"""Request, pause, abort, roll back and undo rollouts."""
+APPROVE: Final = "approve"
+"""Approve somebody else's request."""
+READ: Final = "read"
+"""Read calls, costs, findings, status."""
+REPLAY: Final = "replay"
+"""Set event time."""
+ADMIN: Final = "admin"
+"""Everything, and make keys."""
+
+ALL: Final = frozenset(
+    {CALL, ENGINE, INTERNAL, EVENTS, JUDGE, PROMOTE, APPROVE, READ, REPLAY, ADMIN}
+)

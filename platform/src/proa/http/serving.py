@@ -1,0 +1,334 @@
+"""The one shell of our Starlette processes: listen, tell their health, drain on SIGTERM.
+
+SIGTERM: `/readyz` answers 503 at once; for `linger_seconds` new connections are still taken, so
+that whoever routes to us notices; then the sockets close, answers under way are finished within
+`drain_seconds`, `on_drain` flushes what is held, and the process ends with 0. A second signal
+skips the linger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proa.errors import Conflict, InvalidInput
+from proa.http.bodies import Receive, Scope, Send, encode_error, send_error
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["HEADERS_LIMIT", "App", "Health", "Listener", "operations", "serve"]
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
+
+HEADERS_LIMIT: Final = 32 << 10
+"""Bytes of all header names and values of one request; more is answered with 431."""
+# Longer than any client's pool keeps an idle connection: if the server closes first, a request
+# sent in that moment is lost.
+_KEEP_ALIVE_SECONDS: Final = 75
+
+
+class Health:
+    """What `/readyz` says. `serve` marks it ready after `on_start` and draining on SIGTERM."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "starting"
+
+    @property
+    def ready(self) -> bool:
+        return self.reason is None
+
+    def set_ready(self) -> None:
+        """Ready, unless the process is already draining."""
+        if self.reason != "draining":
+            self.reason = None
+
+    def set_unready(self, reason: str) -> None:
+        """Not ready; `reason` is shown to whoever asks."""
+        if self.reason != "draining":
+            self.reason = reason
+
+    def drain(self) -> None:
+        """Not ready any more, for good."""
+        self.reason = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An app on an address: `host` and `port`, or the path of a unix socket (mode 0600)."""
+
+    app: App
+    host: str = "127.0.0.1"
+    port: int = 0
+    uds: Path | None = None
+
+    @property
+    def address(self) -> str:
+        return f"unix://{self.uds}" if self.uds else f"http://{self.host}:{self.port}"
+
+
+def operations(health: Health, registry: CollectorRegistry) -> list[BaseRoute]:
+    """The routes every process has: `/healthz`, `/readyz`, `/metrics` (Prometheus text)."""
+
+    async def healthz(_: Request) -> Response:
+        return Response('{"status":"ok"}', media_type="application/json")
+
+    async def readyz(_: Request) -> Response:
+        status = "ready" if health.ready else health.reason
+        code = 200 if health.ready else 503
+        return Response(f'{{"status":"{status}"}}', code, media_type="application/json")
+
+    async def metrics(_: Request) -> Response:
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def serve(
+    app: App,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    uds: Path | None = None,
+    health: Health,
+    also: Sequence[Listener] = (),
+    drain_seconds: float = 20.0,
+    linger_seconds: float = 0.5,
+    on_start: Hook | None = None,
+    on_drain: Hook | None = None,
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain; returns when everything is answered and flushed.
+
+    Args:
+        app: the ASGI application for `host`:`port`, or for the unix socket `uds`.
+        health: shared with `operations`.
+        also: further listeners of the same process.
+        drain_seconds: how long answers under way may take after the sockets closed.
+        linger_seconds: how long new connections are taken after SIGTERM.
+        on_start: awaited in the loop before the sockets listen; what it raises ends the process.
+        on_drain: awaited after the last answer.
+
+    Raises:
+        Conflict: an address is taken; the message names it.
+    """
+    import uvloop
+
+    listeners = [Listener(app, host, port, uds), *also]
+    with _bound(listeners) as sockets, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(
+            _serve(
+                listeners,
+                sockets,
+                health=health,
+                drain_seconds=drain_seconds,
+                linger_seconds=linger_seconds,
+                on_start=on_start,
+                on_drain=on_drain,
+            )
+        )
+
+
+async def _serve(
+    listeners: Sequence[Listener],
+    sockets: Sequence[socket.socket],
+    *,
+    health: Health,
+    drain_seconds: float,
+    linger_seconds: float,
+    on_start: Hook | None,
+    on_drain: Hook | None,
+) -> None:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if on_start is not None:
+        await on_start()
+    servers = [_server(listener.app, drain_seconds) for listener in listeners]
+    try:
+        async with asyncio.TaskGroup() as group:
+            pairs = zip(servers, listeners, sockets, strict=True)
+            listening = [group.create_task(_listen(*three)) for three in pairs]
+            health.set_ready()
+            drain = group.create_task(_drain(servers, health, stop, hurry, linger_seconds))
+            await asyncio.wait(listening, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                drain.cancel()
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+    finally:
+        health.drain()
+        if on_drain is not None:
+            await on_drain()
+
+
+async def _drain(
+    servers: Sequence[uvicorn.Server],
+    health: Health,
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+    linger_seconds: float,
+) -> None:
+    await stop.wait()
+    health.drain()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(hurry.wait(), linger_seconds)
+    for server in servers:
+        server.should_exit = True
+
+
+async def _listen(server: uvicorn.Server, listener: Listener, sock: socket.socket) -> None:
+    try:
+        await server.serve(sockets=[sock])
+    except OSError as error:
+        raise _taken(listener, error) from error
+
+
+def _server(app: App, drain_seconds: float) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: two servers share one process and one drain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with a bound on header bytes, and faults of HTTP itself as JSON."""
+
+    _header_bytes = 0  # received since the request began; -1 while its body is read
+
+    def data_received(self, data: bytes) -> None:
+        if self._header_bytes >= 0:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._header_bytes > HEADERS_LIMIT and not self.transport.is_closing():
+            self._refuse(431, _headers_too_large())
+
+    def on_message_begin(self) -> None:
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._header_bytes = -1
+        size = len(self.url)
+        for name, value in self.headers:
+            size += len(name) + len(value)
+        if size <= HEADERS_LIMIT:
+            super().on_headers_complete()
+            return
+        app, self.app = self.app, _refuse_headers
+        super().on_headers_complete()
+        self.app = app
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._header_bytes = 0
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, InvalidInput("this is not HTTP/1.1", code="invalid_http"))
+
+    def _refuse(self, status: int, error: InvalidInput) -> None:
+        body = encode_error(error)
+        phrase = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}[status]
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, phrase, len(body), body)
+        )
+        self.transport.close()
+
+
+def _headers_too_large() -> InvalidInput:
+    return InvalidInput(
+        f"the request's headers are too large: at most {HEADERS_LIMIT:,} bytes are allowed",
+        code="headers_too_large",
+    )
+
+
+async def _refuse_headers(_scope: Any, _receive: Any, send: Any) -> None:
+    await send_error(send, _headers_too_large(), headers=[(b"connection", b"close")])
+
+
+@contextmanager
+def _bound(listeners: Sequence[Listener]) -> Iterator[list[socket.socket]]:
+    """Bind every address before anything is loaded: a taken port is told at once."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(_bind(listener)) for listener in listeners]
+        for listener in listeners:
+            if listener.uds is not None:
+                listener.uds.unlink(missing_ok=True)
+
+
+def _bind(listener: Listener) -> socket.socket:
+    try:
+        if listener.uds is not None:
+            return _bind_unix(listener.uds)
+        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listener.host, listener.port))
+        return sock
+    except OSError as error:
+        raise _taken(listener, error) from error
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            sock.close()
+            raise OSError(errno.EADDRINUSE, "in use")
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _taken(listener: Listener, error: OSError) -> Conflict:
+    reason = "is already in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error}"
+    return Conflict(
+        f"the address {listener.address} {reason}",
+        code="address_taken",
+        hint="stop what listens there, or name another port",
+    )

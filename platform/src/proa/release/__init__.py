@@ -1,0 +1,1 @@
+"""Releases: what decides how one model behaves, pinned by digest (design §2)."""

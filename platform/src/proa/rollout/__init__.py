@@ -1,0 +1,1 @@
+"""Rollouts: how a release moves to all traffic and back (design §4)."""

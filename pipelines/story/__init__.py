@@ -1,0 +1,1 @@
+"""The demo: chapters that tell the whole way on real data."""

@@ -1,0 +1,239 @@
+"""Ask a release through the gateway, pinned to its track, as exam traffic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+
+from proa.errors import error_from_wire
+from proa.exam.exam import Row, Scalar
+from proa.http import headers
+
+_ATTEMPTS = 4
+_FIRST_WAIT = 0.2
+_NOT_THE_MODEL = frozenset({401, 403, 429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A classic model's answer to one row; `decision` is None where it takes none."""
+
+    value: float | list[float] | None
+    decision: float | str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A language model's answer: its own text without the list of sources."""
+
+    text: str
+    citations: Sequence[Mapping[str, Any]] = ()
+    refused: bool = False
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    guard: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+class Unanswered(Exception):
+    """No usable answer. `blame` is `model` (it answered wrongly) or `transport`.
+
+    `divisible`: the request as a whole was refused, so a smaller one may tell which row is at
+    fault.
+    """
+
+    def __init__(self, message: str, *, blame: str, divisible: bool = False) -> None:
+        super().__init__(message)
+        self.blame = blame
+        self.divisible = divisible
+
+
+class Ask(Protocol):
+    """One side of an exam, asked from several threads at once."""
+
+    def rows(self, rows: Sequence[Row]) -> list[Prediction]:
+        """One prediction per row, or `Unanswered`."""
+
+    def chat(self, conversation: Sequence[Mapping[str, str]]) -> Said:
+        """The answer to a conversation, or `Unanswered`."""
+
+
+class GatewayAsk:
+    """Asks over HTTP through the gateway's user door.
+
+    Args:
+        url: the user door, `http://127.0.0.1:8080`.
+        key: a key with the rights `call` and `judge`.
+        model: the model's name.
+        track: `champion` or `challenger`.
+        release: the release that must answer; an answer of another one does not count.
+        timeout: seconds one answer may take.
+        sleep: waits between attempts after a broken connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str,
+        model: str,
+        track: str,
+        release: str,
+        timeout: float = 120.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._model, self._release, self._sleep = model, release, sleep
+        self._client = httpx.Client(
+            base_url=url,
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=32),
+            trust_env=False,
+            headers={
+                "authorization": f"Bearer {key}",
+                headers.TRACK: track,
+                headers.PURPOSE: "gate",
+            },
+        )
+
+    def __enter__(self) -> GatewayAsk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def rows(self, rows: Sequence[Row]) -> list[Prediction]:
+        """Send raw columns as one Open Inference Protocol request."""
+        answer = self._post(f"/v2/models/{self._model}/infer", {"inputs": to_columns(rows)})
+        return to_predictions(answer, len(rows))
+
+    def chat(self, conversation: Sequence[Mapping[str, str]]) -> Said:
+        """Send an OpenAI chat request."""
+        body = {"model": self._model, "messages": list(conversation)}
+        return to_said(self._post("/v1/chat/completions", body))
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        response = self._send(path, body)
+        if response.status_code >= 400:
+            raise self._refused(response)
+        answered = response.headers.get(headers.RELEASE)
+        if answered != self._release:
+            raise Unanswered(
+                f"answered by {answered or 'an unnamed release'}, expected {self._release}",
+                blame="transport",
+            )
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Unanswered(f"the answer is not JSON: {error}", blame="model") from error
+
+    def _send(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._client.post(path, json=body)
+            except httpx.TransportError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise Unanswered(
+                        f"no answer after {_ATTEMPTS} attempts: {type(error).__name__}: {error}",
+                        blame="transport",
+                    ) from error
+                self._sleep(_FIRST_WAIT * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _refused(self, response: httpx.Response) -> Unanswered:
+        """An error under our release's name is the model's, unless something below it was down."""
+        try:
+            body: object = response.json()
+        except ValueError:
+            body = response.text
+        error = error_from_wire(response.status_code, body)
+        by_model = (
+            response.headers.get(headers.RELEASE) == self._release
+            and response.status_code not in _NOT_THE_MODEL
+        )
+        return Unanswered(
+            f"HTTP {response.status_code}: {error.message}",
+            blame="model" if by_model else "transport",
+            divisible=by_model and response.status_code < 500,
+        )
+
+
+def to_columns(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows as input tensors, one per column, with the type its values have."""
+    names = list(dict.fromkeys(name for row in rows for name in row.inputs))
+    columns = []
+    for name in names:
+        values = [row.inputs.get(name) for row in rows]
+        datatype = _datatype(values)
+        if datatype == "FP64":
+            values = [None if value is None else float(value) for value in values]
+        columns.append({"name": name, "shape": [len(values)], "datatype": datatype, "data": values})
+    return columns
+
+
+def _datatype(values: Sequence[Scalar]) -> str:
+    given = [value for value in values if value is not None]
+    if any(isinstance(value, str) for value in given):
+        return "BYTES"
+    if given and all(isinstance(value, bool) for value in given):
+        return "BOOL"
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in given)
+    return "INT64" if given and whole and len(given) == len(values) else "FP64"
+
+
+def to_predictions(answer: Any, count: int) -> list[Prediction]:
+    """Read `probability`, `probabilities` or `prediction`, and `label`, of `count` rows."""
+    try:
+        outputs = {item["name"]: item for item in answer["outputs"]}
+    except (TypeError, KeyError) as error:
+        raise Unanswered("the answer has no outputs", blame="model") from error
+    name = next((key for key in _VALUES if key in outputs), None)
+    if name is None:
+        raise Unanswered(
+            f"the answer has {sorted(outputs)}: expected one of {list(_VALUES)}", blame="model"
+        )
+    values = outputs[name].get("data")
+    decisions = outputs["label"].get("data") if "label" in outputs else [None] * count
+    if isinstance(values, list) and name == "probabilities" and not _is_nested(values):
+        width = len(values) // count
+        values = [values[start : start + width] for start in range(0, len(values), width or 1)]
+    for key, found in ((name, values), ("label", decisions)):
+        if not isinstance(found, list) or len(found) != count:
+            raise Unanswered(f"{key}: expected {count} values", blame="model")
+    return [Prediction(value, decision) for value, decision in zip(values, decisions, strict=True)]
+
+
+_VALUES = ("probability", "probabilities", "prediction")
+
+
+def _is_nested(values: list[Any]) -> bool:
+    return bool(values) and isinstance(values[0], list)
+
+
+def to_said(answer: Any) -> Said:
+    """Read an OpenAI chat answer with its `proa` part."""
+    try:
+        text = answer["choices"][0]["message"]["content"]
+    except (TypeError, KeyError, IndexError) as error:
+        raise Unanswered("the answer has no message", blame="model") from error
+    if not isinstance(text, str):
+        raise Unanswered("the answer's message has no text", blame="model")
+    extra = answer.get("proa") or {}
+    usage = answer.get("usage") or {}
+    citations = extra.get("citations") or []
+    if citations:
+        text = text.rpartition("\n\nSources:")[0] or text
+    return Said(
+        text,
+        tuple(citations),
+        bool(extra.get("refused")),
+        usage.get("prompt_tokens"),
+        usage.get("completion_tokens"),
+        tuple(extra.get("guard") or ()),
+    )

@@ -1,0 +1,8 @@
+"""Projects: the folder a user writes, its settings checked, its functions found when called for."""
+
+from __future__ import annotations
+
+from proa.project.load import Project, load
+from proa.project.model import ClassicProject, LlmProject
+
+__all__ = ["ClassicProject", "LlmProject", "Project", "load"]

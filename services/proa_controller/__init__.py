@@ -1,0 +1,1 @@
+"""The controller: rollouts, admission and the journal."""

@@ -20,7 +20,7 @@ from proa.embedded.daemon import ensure_supervisor
 from proa.embedded.home import Home
 from proa.embedded.local_keys import make_keys
 from proa.embedded.parts import static_workloads
-from proa.embedded.platform_file import Platform, write_platform
+from proa.embedded.platform_file import Platform, read_platform, write_platform
 from proa.embedded.ports import PortChoice
 from proa.embedded.up import down
 from proa.embedded.workloads import WorkloadFiles
@@ -39,7 +39,7 @@ class SmallPlatform:
 
     home: Home
     fleet: Fleet
-    versions: int = 0
+    versions: int = 100
 
     @classmethod
     def start(cls) -> SmallPlatform:
@@ -71,6 +71,20 @@ class SmallPlatform:
         self.fleet.close()
         down(self.home)
         shutil.rmtree(self.home.root.parent)
+
+    def start_mlflow(self) -> None:
+        """Add the real MLflow server (10 to 20 s)."""
+        platform = read_platform(self.home)
+        for workload in static_workloads(self.home, platform.ports):
+            if workload.name == "mlflow":
+                WorkloadFiles(self.home).apply(workload)
+        wait_until(lambda: self.complete("mlflow"), deadline=180)
+
+    def create(self, name: str, number: int) -> ReleaseRef:
+        """A release made as people make it: bundle, MLflow, journal."""
+        manifest = manifest_of(name, number).model_dump(mode="json")
+        with tempfile.TemporaryDirectory() as folder:
+            return self.fleet.create_from_folder(Path(folder), manifest)
 
     def complete(self, name: str) -> bool:
         """Whether a workload serves its newest template."""

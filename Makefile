@@ -30,7 +30,7 @@ say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 .PHONY: help
 help: ## list the targets
 	@printf 'proa: classic models and language models as one fleet\n\n'
-	@grep -hE '^[a-zA-Z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-zA-Z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}'
 	@printf '\n  lanes:      %s\n  benchmarks: %s\n' "$(strip $(LANES))" "$(BENCHES)"
 
 # ---- set-up ---------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ test: setup setup-engine ## everything: set-up, then every lane, with each lane'
 	@failed=; report=; all=$$SECONDS; \
 	for lane in lint $(LANES); do \
 	  printf '\033[1m==> %s\033[0m\n' "$$lane"; start=$$SECONDS; verdict=ok; \
-	  if [ $$lane = lint ]; then $(MAKE) lint; else $(PY) -m pytest -q --durations=5 tests/$$lane; fi \
+	  if [ $$lane = lint ]; then $(MAKE) lint; else PROA_TEST_ENGINE=required $(PY) -m pytest -q --durations=5 tests/$$lane; fi \
 	    || { verdict=FAILED; failed="$$failed $$lane"; }; \
 	  report="$$report$$(printf '  %-13s %5ss  %s' $$lane $$((SECONDS - start)) $$verdict)"$$'\n'; \
 	done; \
@@ -96,8 +96,7 @@ test: setup setup-engine ## everything: set-up, then every lane, with each lane'
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 test-%: setup ## one lane: unit contract services story charts cluster architecture
-	@ls tests/$*/test_*.py tests/$*/*/test_*.py >/dev/null 2>&1 || [ -n "$$(ls tests/$*/test_*.py 2>/dev/null)" ] \
-	  || { echo "no lane $*: there are $(strip $(LANES))" >&2; exit 2; }
+	@[ -n "$(filter $*,$(LANES))" ] || { echo "no lane $*: there are $(strip $(LANES))" >&2; exit 2; }
 	@$(PY) -m pytest $(ARGS) tests/$*
 
 # ---- running it -----------------------------------------------------------------------------

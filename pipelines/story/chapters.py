@@ -31,6 +31,8 @@ from story.telling import Facts, Voice
 from story.traffic import Seen, in_turn, users
 
 CLASSIC, LLM = "flight-delay", "python-help"
+# A flight on the morning after release 1's data ends: the online features are of that night.
+ENTITY, ENTITY_TIME = "2013-02-15-US-1117-EWR", "2013-02-15T05:30:00Z"
 
 
 @dataclass
@@ -92,7 +94,9 @@ class Story:
         rows = [dict(row.inputs) for row in self.exam(CLASSIC).rows[:3]]
         by_row = self.users[CLASSIC].predict(CLASSIC, rows=rows, explain=True)
         self._say_prediction("by raw rows", by_row.predictions[0])
-        by_entity = self._predict_entity(result)
+        by_entity = self.users[CLASSIC].predict(
+            CLASSIC, entities=[{"flight_id": ENTITY}], headers={"x-proa-event-time": ENTITY_TIME}
+        )
         self._say_prediction("by entity, features read online", by_entity.predictions[0])
         return {
             **self._release_facts(result),
@@ -101,14 +105,6 @@ class Story:
             "by_entity": by_entity.predictions[0]["probability"],
             "answered_by": [by_row.release, by_entity.release],
         }
-
-    def _predict_entity(self, result: Mapping[str, Any]) -> Any:
-        example = result["online_example"]
-        return self.users[CLASSIC].predict(
-            CLASSIC,
-            entities=[example["entity"]],
-            headers={"x-proa-event-time": example["time"]},
-        )
 
     def _say_prediction(self, how: str, prediction: Mapping[str, Any]) -> None:
         reasons = prediction.get("reasons") or []
@@ -328,7 +324,15 @@ class Story:
             "costs": bill,
             "calls": sum(line["calls"] for line in bill["team"]),
             "events_missing": missing,
-            "drift": {model: fleet.watch(model)["windows"][-1:] for model in (CLASSIC, LLM)},
+            "drift": {model: self._drift(model) for model in (CLASSIC, LLM)},
+        }
+
+    def _drift(self, model: str) -> dict[str, str]:
+        """The one honest figure of each release's newest window, in words."""
+        return {
+            item["release"]: item["windows"][-1]["drift"]["meaning"]
+            for item in self.fleet.watch(model)["releases"]
+            if item["windows"]
         }
 
     def _missing_events(self) -> dict[str, int]:

@@ -191,7 +191,7 @@ class _Api:
 
 
 def _who(key: Key) -> str:
-    return f"{key.team}/{key.id}"
+    return f"{key.team}/{key.feature}#{key.id[:4]}"
 
 
 async def _body(request: Request, limit: int = 1 << 20) -> dict[str, Any]:

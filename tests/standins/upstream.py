@@ -119,9 +119,8 @@ class Upstream:
     async def _note(self, request: Request) -> Any:
         raw = await request.body()
         self.seen = self.seen[-99:]
-        self.seen.append(
-            {"path": request.url.path, "headers": dict(request.headers), "body": raw.decode()}
-        )
+        note = {"path": request.url.path, "headers": dict(request.headers), "body": raw.decode()}
+        self.seen.append({**note, "peer": request.client and request.client.port})
         return orjson.loads(raw)
 
     async def _cut_counted(self, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

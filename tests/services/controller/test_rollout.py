@@ -176,9 +176,7 @@ def test_undo_by_hand_is_followed(small: SmallPlatform) -> None:
     assert small.fleet.settle("undone", seconds=60)["champion"] == str(second)
     WorkloadFiles(small.home).undo("undone")  # what kubectl rollout undo does
     wait_until(lambda: small.fleet.status("undone")["champion"] == str(first), deadline=30)
-    wait_until(
-        lambda: small.predict("undone").headers["x-proa-release"] == str(first), deadline=30
-    )
+    wait_until(lambda: small.predict("undone").headers["x-proa-release"] == str(first), deadline=30)
     assert actions(small, "undone")[-1] == "undone"
 
 

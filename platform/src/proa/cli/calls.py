@@ -176,12 +176,22 @@ def monitor_show(output: Output, name: str) -> None:
     seen = output.fleet().watch(name)
     if output.value(seen):
         return
-    for window in seen["windows"]:
-        drift = window["drift"]
-        output.line(
-            f"{short(window['release'])}  {window['start']}  {window['rows']} rows  "
-            f"drift: {drift['text']}"
+    rows = [
+        (
+            short(release["release"]),
+            release["track"],
+            window["name"],
+            window["calls"],
+            window["errors"],
+            window["rows"],
+            window["drift"]["state"],
+            window["drift"]["meaning"],
         )
+        for release in seen["releases"]
+        for window in release["windows"]
+    ]
+    columns = ["release", "track", "window", "calls", "errors", "rows", "drift", "meaning"]
+    output.table(columns, rows)
 
 
 @monitor.command("report")

@@ -45,14 +45,19 @@ class Output:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for number, name in enumerate(columns):
             numeric = bool(body) and all(isinstance(row[number], int | float) for row in body)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(
+                name,
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=number + 1 < len(columns),  # the last column holds the sentences
+            )
         for row in body:
             table.add_row(*(_cell(cell) for cell in row))
         self.console.print(table)
 
     def say(self, text: str) -> None:
         """One line for people, on stderr."""
-        self.notes.print(text, markup=False)
+        self.notes.print(text, markup=False, soft_wrap=True)
 
     def line(self, text: str) -> None:
         """One line of the answer, on stdout."""

@@ -44,7 +44,7 @@ class Probe:
             await asyncio.sleep(_SERVING_EVERY if self.ready and not failures else _STARTING_EVERY)
 
 
-async def ask(url: str, path: str, *, timeout: float = _TIMEOUT) -> bool:  # noqa: ASYNC109 - what a caller means by it
+async def ask(url: str, path: str, *, timeout: float = _TIMEOUT) -> bool:
     """Whether a GET is answered with 2xx in time."""
     try:
         async with asyncio.timeout(timeout):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from proa.embedded.record import Record, Revision
+from proa.embedded.record import ProcessId, Record, Revision
 from proa.embedded.workload import Workload
 
 __all__ = ["Status", "view"]
@@ -60,13 +61,25 @@ class Status:
         return self.complete and self.draining == 0
 
 
-def view(name: str, workload: Workload | None, record: Record | None) -> Status | None:
-    """Both sides as one status; None when there is neither."""
+def view(
+    name: str,
+    workload: Workload | None,
+    record: Record | None,
+    *,
+    is_alive: Callable[[ProcessId], bool],
+) -> Status | None:
+    """Both sides as one status; None when there is neither.
+
+    Args:
+        is_alive: asked about the serving process, as a record outlives its supervisor.
+    """
     if workload is None and record is None:
         return None
     seen = record or Record(name)
     serving = seen.serving
     process = serving.process if serving else None
+    if process is not None and not is_alive(process):
+        process = None
     return Status(
         name=name,
         desired_generation=workload.generation if workload else 0,
@@ -76,7 +89,7 @@ def view(name: str, workload: Workload | None, record: Record | None) -> Status 
         observed_generation=seen.observed_generation,
         release=serving.template.release if serving else None,
         url=serving.url if serving and not serving.parked else None,
-        ready=bool(serving and serving.ready),
+        ready=bool(serving and process and serving.ready),
         pid=process.pid if process else None,
         started_at=serving.started if serving and process else None,
         restarts=seen.restarts,

@@ -20,7 +20,7 @@ from proa.embedded.local_keys import make_keys
 from proa.embedded.lock import SupervisorLock
 from proa.embedded.parts import ENGINE_KEY, engine_workload, static_workloads
 from proa.embedded.platform_file import Platform, read_platform, write_platform
-from proa.embedded.ports import PortChoice, PortPlan, find_free, holder_of, is_free
+from proa.embedded.ports import Holder, PortChoice, PortPlan, find_free, holder_of, is_free
 from proa.embedded.process import is_alive
 from proa.embedded.supervisor import Supervisor
 from proa.embedded.workload import Workload
@@ -35,6 +35,7 @@ Progress = Callable[[str, str, float, str], None]
 _POLL_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 30.0
 _SOCKET_BYTES: Final = 107
+_PORT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,23 +170,33 @@ def _engines_of(platform: Platform) -> list[str]:
 
 def _check_ports(platform: Platform) -> None:
     """Every port is free, or held by this very platform."""
-    own = _own_pids(platform.home)
-    taken = []
+    deadline = time.monotonic() + _PORT_SECONDS
+    # A process of ours that was just killed holds its port a moment longer, and is nobody's then.
+    while taken := _taken(platform):
+        if time.monotonic() > deadline:
+            raise _port_conflict(platform, taken)
+        time.sleep(_POLL_SECONDS)
+
+
+def _taken(platform: Platform) -> list[tuple[str, int, Holder | None]]:
+    found = []
     for name, port in platform.ports.to_json().items():
         if is_free(port):
             continue
         holder = holder_of(port)
-        if holder is None or holder.pid not in own:
-            taken.append((name, port, holder))
-    if not taken:
-        return
+        if holder is None or holder.pid not in _own_pids(platform.home):
+            found.append((name, port, holder))
+    return found
+
+
+def _port_conflict(platform: Platform, taken: Sequence[tuple[str, int, Holder | None]]) -> Conflict:
     sentences = [f"port {port} is taken by {holder or 'another user'}" for _, port, holder in taken]
     used = set(platform.ports.to_json().values())
     advice = []
     for name, port, _ in taken:
         used.add(other := _near(port, used))
         advice.append(f"--port {name}={other}")
-    raise Conflict(
+    return Conflict(
         f"{'; '.join(sentences)}; choose another with {' '.join(advice)}",
         hint=f"proa up {' '.join(advice)}",
         code="port_taken",

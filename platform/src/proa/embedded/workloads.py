@@ -15,6 +15,7 @@ from typing import Protocol
 
 from proa.embedded.files import read_json, write_json
 from proa.embedded.home import Home
+from proa.embedded.process import is_alive
 from proa.embedded.record import Record, Revision, parse_record
 from proa.embedded.status import Status, view
 from proa.embedded.workload import Workload, parse_workload
@@ -60,7 +61,8 @@ class WorkloadFiles:
             return self._write(checked, again=again)
 
     def status(self, name: str) -> Status | None:
-        return view(name, read_workload(self._home, name), read_record(self._home, name))
+        workload, record = read_workload(self._home, name), read_record(self._home, name)
+        return view(name, workload, record, is_alive=is_alive)
 
     def undo(self, name: str) -> int:
         """See `Workloads.undo`. As `kubectl rollout undo`: twice is back again.

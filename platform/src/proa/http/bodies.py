@@ -38,7 +38,7 @@ JSON_TYPE: Final[Header] = (b"content-type", b"application/json")
 _STATUS_BY_CODE: Final = {"body_too_large": 413, "headers_too_large": 431}
 
 
-class ClientGone(Exception):  # noqa: N818 - not an error: nobody is left to be told
+class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 

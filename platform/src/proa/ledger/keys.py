@@ -22,7 +22,7 @@ from typing import Final
 
 import orjson
 
-from proa.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from proa.errors import Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from proa.http import rights as known_rights
 from proa.http.clock import Clock, WallClock, parse_time, rfc3339
 from proa.ledger.sqlite import connect
@@ -238,9 +238,9 @@ class KeyStore:
                 (generation,) = self._reader.execute("SELECT n FROM keys_generation").fetchone()
                 if generation != self._generation:
                     self._load()
-            except sqlite3.OperationalError:
+            except sqlite3.Error as error:
                 if self._generation < 0:
-                    raise
+                    raise _unreadable(self._path, error) from error
 
     def _load(self) -> None:
         (generation,) = self._reader.execute("SELECT n FROM keys_generation").fetchone()
@@ -272,6 +272,10 @@ def _from_row(
         expires=None if expires is None else parse_time(expires),
         revoked=None if revoked is None else parse_time(revoked),
     )
+
+
+def _unreadable(path: Path, error: Exception) -> Unavailable:
+    return Unavailable(f"the keys in {path} cannot be read: {error}")
 
 
 def _hash(text: str) -> bytes:

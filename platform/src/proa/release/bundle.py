@@ -75,6 +75,25 @@ class BundleStore:
         """Whether the manifest is in the store."""
         return self._blob(digest).is_file()
 
+    def read(self, digest: str, path: str) -> bytes:
+        """One file of a release, verified.
+
+        Args:
+            digest: the release's.
+            path: as in the manifest.
+
+        Raises:
+            NotFound: no such release or file.  Conflict: its bytes have another digest.
+        """
+        for file in self.manifest(digest).files:
+            if file.path == path:
+                blob = self._blob(file.sha256)
+                data = blob.read_bytes() if blob.is_file() else b""
+                if digest_bytes(data) != file.sha256:
+                    raise Conflict(f"bundle {digest}: {path} is damaged", code="corrupt")
+                return data
+        raise NotFound(f"bundle {digest} has no file {path}")
+
     def text(self, digest: str, *, limit: int) -> str | None:
         """A small text file by its digest; None when it is larger than `limit` or no UTF-8."""
         blob = self._blob(digest)

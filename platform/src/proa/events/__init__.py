@@ -1,0 +1,1 @@
+"""Events: what was decided from what, one JSON object per answer, label or feedback."""

@@ -1,0 +1,1 @@
+"""Retrieval: documents to chunks, chunks to one index file, a question to the passages it gets."""

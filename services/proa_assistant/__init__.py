@@ -1,0 +1,1 @@
+"""The assistant: serves one llm release."""

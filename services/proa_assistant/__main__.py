@@ -1,0 +1,152 @@
+"""Compose and run an assistant: `python -m proa_assistant --help`.
+
+A release that cannot be proved (a wrong digest, another runtime, a failing selftest) is never
+served: the process says so in one line and ends with 78 (EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import disable_created_metrics
+
+from proa.errors import InvalidInput, ProaError
+from proa.events.emitter import Emitter
+from proa.http.serving import Health, serve
+from proa.release.reference import ReleaseRef
+from proa_assistant.answer import Answerer
+from proa_assistant.app import make_app
+from proa_assistant.engine import EngineDoor
+from proa_assistant.exchange import Chat, Faults
+from proa_assistant.loading import Loaded, load
+from proa_assistant.metrics import Metrics
+from proa_assistant.question import Limits
+
+NOT_SERVABLE = 78
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; every setting has its unit in its name."""
+    parser = argparse.ArgumentParser("proa_assistant", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--release", required=True, help="name/version@sha256:hex")
+    parser.add_argument("--bundles", required=True, help="file:///folder")
+    parser.add_argument("--workdir", required=True, type=Path, help="where releases are laid out")
+    parser.add_argument("--weights", required=True, type=Path, help="cache of embedder weights")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--monitor", required=True, help="http://host:port")
+    parser.add_argument("--engine", required=True, help="the engine door, http://host:port/v1")
+    parser.add_argument(
+        "--key-file", required=True, type=Path, help="rights: engine, internal, events"
+    )
+    parser.add_argument("--max-messages", type=int, default=Limits().messages)
+    parser.add_argument("--max-prompt-characters", type=int, default=Limits().characters)
+    parser.add_argument("--engine-idle-seconds", type=float, default=60.0)
+    parser.add_argument("--drain-seconds", type=float, default=20.0)
+    parser.add_argument("--linger-seconds", type=float, default=0.5)
+    parser.add_argument("--fault-delay-ms", type=float, default=0.0)
+    parser.add_argument("--fault-error-ratio", type=float, default=0.0)
+    return parser.parse_args(argv)
+
+
+@dataclass
+class Assistant:
+    """Every part of one assistant process, wired."""
+
+    asked: argparse.Namespace
+    loaded: Loaded
+    key: str
+
+    def __post_init__(self) -> None:
+        asked, loaded = self.asked, self.loaded
+        self.health = Health()
+        self.metrics = Metrics(loaded.ref)
+        self.emitter = Emitter(asked.monitor, self.key)
+        self.metrics.counter("events_sent", "Events the monitor has", lambda: self.emitter.sent)
+        self.metrics.counter("events_dropped", "Events lost here", lambda: self.emitter.dropped)
+        self.engine = EngineDoor(
+            asked.engine,
+            self.key,
+            engine=loaded.spec.engine,
+            sampling=loaded.spec.sampling,
+            idle_seconds=asked.engine_idle_seconds,
+        )
+        self.chat = Chat(
+            Answerer(loaded, self.engine, self.metrics),
+            self.emitter.emit,
+            self.metrics,
+            Limits(asked.max_messages, asked.max_prompt_characters),
+            Faults(asked.fault_delay_ms, asked.fault_error_ratio),
+        )
+
+    async def drain(self) -> None:
+        """Close the engine's connections and hand over the last events."""
+        await self.engine.close()
+        await asyncio.to_thread(self.emitter.close, 5.0)
+
+    def run(self) -> None:
+        """Serve until SIGTERM."""
+        serve(
+            make_app(self.chat, self.loaded, self.health),
+            host=self.asked.host,
+            port=self.asked.port,
+            health=self.health,
+            drain_seconds=self.asked.drain_seconds,
+            linger_seconds=self.asked.linger_seconds,
+            on_start=self.engine.open,
+            on_drain=self.drain,
+        )
+
+
+def read_key(path: Path) -> str:
+    """The clear key in a file.
+
+    Raises:
+        InvalidInput: no such file, or it is empty.
+    """
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InvalidInput(f"--key-file {path}: {error.strerror}", param="key-file") from error
+    if not key:
+        raise InvalidInput(f"--key-file {path}: the file is empty", param="key-file")
+    return key
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load, prove and serve a release."""
+    asked = parse(argv)
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    try:
+        key = read_key(asked.key_file)
+        ref = ReleaseRef.parse(asked.release)
+    except ProaError as error:
+        return _say(error, error.exit_code)
+    try:
+        loaded = load(ref, bundles=asked.bundles, workdir=asked.workdir, weights=asked.weights)
+    except ProaError as error:
+        return _say(error, NOT_SERVABLE)
+    try:
+        Assistant(asked, loaded, key).run()
+    except ProaError as error:
+        return _say(error, error.exit_code)
+    return 0
+
+
+def _say(error: ProaError, code: int) -> int:
+    hint = f" ({error.hint})" if error.hint else ""
+    print(f"proa_assistant: {error.message}{hint}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

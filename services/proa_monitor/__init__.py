@@ -1,0 +1,1 @@
+"""The monitor: events to windows, drift, quality and findings."""

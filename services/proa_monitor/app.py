@@ -1,0 +1,235 @@
+"""The monitor's HTTP interface: every route, who may use it, what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from proa.errors import Internal, InvalidInput, NotFound, ProaError
+from proa.events.emitter import DROPPED, EMITTER
+from proa.http import rights
+from proa.http.bodies import ClientGone, decode_object, encode_error, read_body, status_of
+from proa.http.clock import parse_time, rfc3339
+from proa.http.serving import App, Health, operations
+from proa.ledger.keys import Key, KeyStore
+from proa_monitor.ingest import BODY_BYTES
+from proa_monitor.monitor import Monitor
+from proa_monitor.overview import fleet_view, model_view
+from proa_monitor.windows import Track
+
+__all__ = ["monitor_app"]
+
+_BODIES: Final = 8
+"""Bodies held in memory at once: 64 MiB."""
+_BODY_SECONDS: Final = 30.0
+_MOST_REQUESTS: Final = 100_000
+# The page is Evidently's: it may run its own scripts and must not reach anything else.
+_PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; worker-src blob:; sandbox allow-scripts"
+)
+_log = logging.getLogger(__name__)
+
+
+def monitor_app(monitor: Monitor, keys: KeyStore, health: Health) -> App:
+    """Routes of the monitor."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(monitor.collector)
+    doors = _Doors(monitor, keys)
+    routes = [
+        Route("/v1/events", doors.events, methods=["POST"]),
+        Route("/v1/models", doors.models),
+        Route("/v1/models/{name}", doors.model),
+        Route("/v1/models/{name}/report", doors.report, methods=["POST"]),
+        Route("/v1/reports/{name}", doors.page),
+        Route("/v1/requests", doors.requests),
+        *operations(health, registry),
+    ]
+    return Starlette(routes=routes, exception_handlers=_ERRORS)
+
+
+class _Doors:
+    """One method per route."""
+
+    def __init__(self, monitor: Monitor, keys: KeyStore) -> None:
+        self._monitor, self._keys = monitor, keys
+        self._bodies = asyncio.Semaphore(_BODIES)
+
+    async def events(self, request: Request) -> Response:
+        """Take events; answered when the accepted ones are stored. Right: `events`."""
+        key = self._key(request, rights.EVENTS)
+        replay = key.may(rights.REPLAY) or key.may(rights.INTERNAL)
+        ingest = self._monitor.ingest
+        async with self._bodies:
+            try:
+                reading = read_body(request.scope, request.receive, limit=BODY_BYTES)
+                body = await asyncio.wait_for(reading, _BODY_SECONDS)
+            except ClientGone:
+                return Response(status_code=499)  # nobody reads it
+            except TimeoutError:
+                raise InvalidInput(
+                    f"the body did not arrive within {_BODY_SECONDS:g} s", code="body_too_slow"
+                ) from None
+            verdict = await ingest.take(body, may_replay=replay)
+        if EMITTER in request.headers:
+            ingest.report_drops(request.headers[EMITTER], request.headers.get(DROPPED, "0"))
+        return _json(verdict.to_wire())
+
+    async def models(self, request: Request) -> Response:
+        """Every model with its newest window. Right: `read`."""
+        self._key(request, rights.READ)
+        return _json(fleet_view(self._monitor.windows, self._monitor.clock.now()))
+
+    async def model(self, request: Request) -> Response:
+        """Windows of one model, the newest first. Right: `read`."""
+        self._key(request, rights.READ)
+        name = request.path_params["name"]
+        count = _number(request, "windows", default=14, most=400)
+        windows, now = self._monitor.windows, self._monitor.clock.now()
+        return _json(model_view(name, self._tracks(name), windows.length, now, count=count))
+
+    async def report(self, request: Request) -> Response:
+        """Make an Evidently report. Right: `read`.
+
+        Body, all optional: `release` (`name/version` or whole), `track`, `window`.
+        """
+        self._key(request, rights.READ)
+        body = await read_body(request.scope, request.receive)
+        asked = decode_object(body) if body else {}
+        _check_keys(asked, ("release", "track", "window"))
+        track = self._asked_track(request.path_params["name"], asked)
+        window = asked.get("window") or track.newest
+        if window is None or window not in track.windows:
+            held = ", ".join(sorted(track.windows)[-5:]) or "none"
+            raise NotFound(
+                f"{track.key.release} has no window {window!r}; the newest are: {held}",
+                param="window",
+            )
+        facts = await self._monitor.reports.make(track, window)
+        url = request.url_for("page", name=facts.pop("name"))
+        about = {"release": track.key.release, "track": track.key.track or None, "window": window}
+        return _json(facts | about | {"html_url": str(url)})
+
+    async def page(self, request: Request) -> Response:
+        """A report's page. Right: `read`."""
+        self._key(request, rights.READ)
+        path = self._monitor.reports.page(request.path_params["name"])
+        headers = {"content-security-policy": _PAGE_POLICY, "x-content-type-options": "nosniff"}
+        return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
+
+    async def requests(self, request: Request) -> Response:
+        """Ids of requests that have an event. Right: `read`.
+
+        Query: `since` (RFC 3339, time of arrival here; a day back by default), `model`,
+        `purpose`, `limit`.
+        """
+        self._key(request, rights.READ)
+        query = request.query_params
+        back = datetime.now(UTC) - timedelta(days=1)
+        since = parse_time(query["since"], what="since") if "since" in query else back
+        limit = _number(request, "limit", default=_MOST_REQUESTS, most=_MOST_REQUESTS)
+        found = await asyncio.to_thread(
+            self._requests, rfc3339(since), query.get("model"), query.get("purpose")
+        )
+        ids = sorted(found)
+        return _json(
+            {
+                "since": rfc3339(since),
+                "count": len(ids),
+                "truncated": len(ids) > limit,
+                "requests": ids[:limit],
+            }
+        )
+
+    def _requests(self, since: str, model: str | None, purpose: str | None) -> set[str]:
+        rows = self._monitor.store.select(
+            "ingested,model,purpose,request,type", since=since, model=model
+        )
+        return {
+            row["request"]
+            for row in rows
+            if row["type"] in ("prediction", "answer")
+            and (purpose is None or row["purpose"] == purpose)
+        }
+
+    def _key(self, request: Request, right: str) -> Key:
+        key = self._keys.authenticate(request.headers.get("authorization"))
+        key.require(right)
+        return key
+
+    def _tracks(self, name: str) -> list[Track]:
+        tracks = self._monitor.windows.of_model(name)
+        if not tracks:
+            raise NotFound(f"no event of the model {name!r:.80} has come", code="unknown_model")
+        return tracks
+
+    def _asked_track(self, name: str, asked: dict[str, Any]) -> Track:
+        release, place = asked.get("release"), asked.get("track")
+        for track in self._tracks(name):
+            whole, short = track.key.release, track.key.release.partition("@")[0]
+            if release in (None, whole, short) and place in (None, track.key.track):
+                return track
+        raise NotFound(
+            f"no event of {release or name} as {place or 'any track'} has come",
+            code="unknown_release",
+        )
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def _number(request: Request, name: str, *, default: int, most: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise InvalidInput(f"{name} = {text[:40]!r}: expected 1 to {most:,}", param=name)
+    return int(text)
+
+
+def _check_keys(asked: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key, value in asked.items():
+        if key not in known:
+            raise InvalidInput(f"{key!r:.80}: expected {', '.join(known)}", param=key[:80])
+        if value is not None and not isinstance(value, str):
+            raise InvalidInput(f"{key} = {value!r:.80}: expected a string", param=key)
+
+
+async def _on_proa_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProaError)
+    return Response(encode_error(error), status_of(error), media_type="application/json")
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        wrong: ProaError = InvalidInput(f"{where}: use {allowed}", code="wrong_method")
+    else:
+        wrong = NotFound(f"{where}: there is no such path", code="unknown_path")
+    return Response(encode_error(wrong), error.status_code, media_type="application/json")
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    _log.error("%s %s", request.method, request.url.path, exc_info=error)
+    wrong = Internal("an unexpected fault of the monitor; its log names it")
+    return Response(encode_error(wrong), 500, media_type="application/json")
+
+
+_ERRORS: Final = {
+    ProaError: _on_proa_error,
+    HTTPException: _on_http_error,
+    Exception: _on_fault,
+}

@@ -1,0 +1,1 @@
+"""The predictor: serves one classic release."""

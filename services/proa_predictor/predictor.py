@@ -1,0 +1,128 @@
+"""One release answering questions: features, score, reasons, event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from proa.events.event import prediction_event
+from proa.http.clock import Clock
+from proa.release.scoring import checked
+from proa_predictor.answer import Answer
+from proa_predictor.caller import Caller
+from proa_predictor.loading import Loaded
+from proa_predictor.question import Question
+from proa_predictor.reasons import Explainer
+
+__all__ = ["Features", "Predictor", "Sink"]
+
+_INLINE_ROWS: Final = 256
+"""More rows than this are scored in a thread, so that other requests are not held up."""
+
+
+class Sink(Protocol):
+    """Where events go; never blocks."""
+
+    def emit(self, event: Mapping[str, Any]) -> bool: ...
+
+
+class Features(Protocol):
+    """Reads features by entity: columns and, by view, ages in seconds."""
+
+    async def read(
+        self, entities: Mapping[str, list[Any]], now: datetime
+    ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]: ...
+
+
+class Predictor:
+    """Answers for one loaded release.
+
+    Args:
+        features: None when this process was started without a feature server.
+        sink: None to write no events.
+    """
+
+    def __init__(
+        self, loaded: Loaded, *, features: Features | None, sink: Sink | None, clock: Clock
+    ) -> None:
+        self.loaded = loaded
+        self._spec = loaded.spec
+        self._scorer = loaded.scorer
+        self._explainer = Explainer(loaded.scorer, loaded.background)
+        self._features = features
+        self._sink = sink
+        self._clock = clock
+        self._release = str(loaded.ref)
+
+    async def answer(self, question: Question, caller: Caller) -> Answer:
+        """Answer a question.
+
+        Raises:
+            ProaError: what is wrong with the question, or that features are unknown or stale.
+        """
+        columns, ages = question.columns, None
+        if columns is None:
+            assert self._features is not None, "the reader refuses entities without features"
+            now = caller.moment() or self._clock.now()
+            read, ages = await self._features.read(question.entities, now)
+            columns = {c.name: read[c.name] for c in self._spec.columns if c.name in read}
+        values = checked(self._spec, columns)
+        if question.rows <= _INLINE_ROWS:
+            outputs = self._scorer.answer(values)
+        else:
+            outputs = await asyncio.to_thread(self._scorer.answer, values)
+        answer = Answer(values, outputs, ages)
+        if question.explain:
+            answer.reasons, answer.explained, answer.base = await asyncio.to_thread(
+                self._explainer.reasons, values
+            )
+        return answer
+
+    def record(
+        self,
+        caller: Caller,
+        *,
+        status: int,
+        latency_ms: float,
+        question: Question | None,
+        answer: Answer | None,
+    ) -> None:
+        """Write the event of one answered request; a failed one has no rows."""
+        if self._sink is None:
+            return
+        entity = self._entity(question) if question is not None and answer is not None else None
+        ages = answer.ages if answer is not None else None
+        self._sink.emit(
+            prediction_event(
+                request=caller.request,
+                model=self.loaded.ref.name,
+                release=self._release,
+                track=caller.track,
+                rows=0 if question is None or answer is None else question.rows,
+                inputs={} if answer is None else answer.inputs,
+                outputs={} if answer is None else answer.outputs,
+                latency_ms=latency_ms,
+                status=status,
+                purpose=caller.purpose,
+                entity=entity,
+                reasons=None if answer is None else answer.reasons,
+                features=ages and {view: {"age_seconds": ages[view]} for view in ages},
+                team=caller.team,
+                feature=caller.feature,
+                unit=caller.unit,
+                variant=caller.variant,
+                trace=caller.trace,
+                time=caller.moment() if caller.event_time else None,
+            )
+        )
+
+    def _entity(self, question: Question) -> list[Any] | None:
+        """The entity column's values, else the only key's, else objects of all keys."""
+        known = question.entities
+        if self._spec.entity in known:
+            return known[self._spec.entity]
+        if len(known) <= 1:
+            return next(iter(known.values()), None)
+        return [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]

@@ -1,0 +1,84 @@
+"""What MLflow's page shows of an exam. Real: MLflow's server, as `up` starts it; nothing is faked
+but the outcomes, which are written here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proa.embedded.home import Home
+from proa.embedded.parts import static_workloads
+from proa.embedded.ports import PortPlan
+from proa.exam.evidence import Outcome, make_evidence
+from proa.exam.rules import Rules
+from proa.exam.runner import MlflowLog
+from proa.exam.verdict import judge
+from tests.processes import Processes
+
+RULES = Rules.model_validate(
+    {
+        "version": 1, "kind": "llm", "unit": "task", "tasks": "golden.jsonl",
+        "primary": {"metric": "passed", "margin": 0.05, "higher_is_better": True},
+        "floors": [{"metric": "passed", "suite": "answer", "min": 0.9}],
+        "bootstrap": {"resamples": 200},
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+def mlflow_url(processes: Processes, tmp_path: Path) -> str:
+    home = Home(tmp_path / "home")
+    home.create()
+    workload = next(w for w in static_workloads(home, PortPlan()) if w.name == "mlflow")
+    template = workload.template
+    argv = [part.replace("{host}", "127.0.0.1") for part in template.command]
+    started = processes.start(argv, template.env, ready=template.ready, deadline=180)
+    return started.url
+
+
+def outcomes(failing: set[int]) -> list[Outcome]:
+    return [
+        Outcome(
+            id=f"t{n}", unit=f"t{n}", suite="answer", passed=n not in failing,
+            failures=("contains: 'x' is not in the answer",) if n in failing else (),
+            shown={"question": f"Question {n}?", "answer": f"Answer {n}", "citations": ["a"]},
+        )
+        for n in range(12)
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_exam_is_a_run_with_its_table(mlflow_url: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    evidence = make_evidence(
+        model="python-help", rules=RULES, data="sha256:" + "c" * 64,
+        runtime="sha256:" + "d" * 64, candidate="sha256:" + "b" * 64,
+        candidate_results=outcomes({3, 4, 5}), champion="sha256:" + "a" * 64,
+        champion_results=outcomes(set()),
+    )  # fmt: skip
+    verdict = judge(evidence)
+    assert verdict.value == "fail"
+    run_id = MlflowLog(mlflow_url, tags={"proa.release": "python-help/2"}).record(evidence, verdict)
+    client = MlflowClient(tracking_uri=mlflow_url)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["proa.verdict"] == "fail"
+    assert run.data.tags["proa.release"] == "python-help/2"
+    assert run.data.tags["mlflow.note.content"].startswith("**fail**: passed of answer: 0.75")
+    assert run.data.metrics["floor/passed of answer"] == 0.75
+    names = {item.path for item in client.list_artifacts(run_id)}
+    assert names == {"evidence.json", "results.json", "verdict.json"}
+    table = json.loads(
+        Path(client.download_artifacts(run_id, "results.json", tmp_path)).read_text()
+    )
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [row["id"] for row in rows[:3]] == ["t3", "t4", "t5"], "failing tasks come first"
+    assert rows[0]["champion_passed"] is True
+    assert rows[0]["failures"] == "contains: 'x' is not in the answer"
+    kept = json.loads(
+        Path(client.download_artifacts(run_id, "evidence.json", tmp_path)).read_text()
+    )
+    assert judge(kept) == verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from proa.errors import Unavailable
 from proa.project import Project
 
 _LONGEST = 500  # characters of a parameter that MLflow keeps whole
+# MLflow reads these from the environment; its defaults wait four minutes for a server that is down
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 @contextlib.contextmanager
@@ -23,6 +31,8 @@ def run(url: str, project: Project, manifest: Mapping[str, Any], evidence: Path)
     Raises:
         Unavailable: MLflow does not answer at `url`.
     """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     import mlflow
     from mlflow.exceptions import MlflowException
 

@@ -15,9 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from proa.embedded.up import down
-
 from proa.embedded.home import Home
+from proa.embedded.up import down
 from story.chapters import Story
 from story.report import write_report
 from story.scale import FULL, TEST, Scale

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from proa.embedded.engine_choice import choose_engine
-from proa.embedded.up import down, up
 
 import proa
+from proa.embedded.engine_choice import choose_engine
 from proa.embedded.home import Home
 from proa.embedded.ports import PortPlan
+from proa.embedded.up import down, up
 from proa.embedded.workloads import WorkloadFiles
 from proa.exam.exam import Exam
 from proa.fleet import Fleet

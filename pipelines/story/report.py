@@ -32,8 +32,10 @@ def write_report(told: Sequence[Told], seconds: float, path: Path) -> None:
     by_keys = {key: value for value in facts.values() for key in [_kind(value)] if key}
     parts = [
         "<h1>proa: two kinds of model, one fleet</h1>",
-        (f"<p>Told in {seconds:.0f} seconds on this machine; every number below was measured "
-        "while it was told.</p>"),
+        (
+            f"<p>Told in {seconds:.0f} seconds on this machine; every number below was measured "
+            "while it was told.</p>"
+        ),
         "<h2>Where the time went</h2>",
         _figure(_plot_times(told)),
     ]
@@ -123,8 +125,10 @@ def _summary(facts: Mapping[str, Any]) -> list[str]:
         _table(("model", "release", "verdict", "aliases"), releases),
         "<h2>One bill</h2>",
         _table(columns, costs),
-        (f"<p>{facts['calls']} calls; answered calls without an event: "
-        f"<b class={'bad' if missing else 'good'}>{missing}</b>.</p>"),
+        (
+            f"<p>{facts['calls']} calls; answered calls without an event: "
+            f"<b class={'bad' if missing else 'good'}>{missing}</b>.</p>"
+        ),
         "<h2>The journal</h2>",
         _table(("UTC", "action", "release", "reason"), journal),
     ]

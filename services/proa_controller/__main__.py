@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-from proa.embedded.platform_file import read_platform
 from prometheus_client import CollectorRegistry
 
 from proa.embedded.daemon import ensure_supervisor
 from proa.embedded.home import Home
+from proa.embedded.platform_file import read_platform
 from proa.embedded.workloads import WorkloadFiles
 from proa.http.clock import WallClock
 from proa.http.serving import Health, operations, serve

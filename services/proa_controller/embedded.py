@@ -6,9 +6,8 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from proa.embedded.platform_file import Platform
-
 from proa.embedded.home import Home
+from proa.embedded.platform_file import Platform
 from proa.embedded.workload import Template, Workload
 from proa.embedded.workloads import WorkloadFiles
 from proa.errors import Refused
@@ -62,9 +61,7 @@ class ProcessLauncher:
         self._builds: dict[str, Future[Path]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="runtime")
 
-    def template(
-        self, ref: ReleaseRef, manifest: Manifest, track: str
-    ) -> Template | None:
+    def template(self, ref: ReleaseRef, manifest: Manifest, track: str) -> Template | None:
         """The workload's template, or None while the runtime is being built.
 
         Raises:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("platform", "services", "pipelines", "tests")
 MAX_FILE, MAX_FUNCTION = 600, 60
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
-SECRET = re.compile(r"(AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|proa_[a-z0-9]{12}_[\w-]{43})")
+SECRET = re.compile(r"(AKIA(?!IOSFODNN7EXAMPLE)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|proa_[a-z0-9]{12}_[\w-]{43})")
 
 
 def sources() -> Iterator[Path]:

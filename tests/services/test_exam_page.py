@@ -50,7 +50,9 @@ def outcomes(failing: set[int]) -> list[Outcome]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_exam_is_a_run_with_its_table(mlflow_url: str, tmp_path: Path) -> None:
+def test_an_exam_is_a_run_with_its_table(
+    mlflow_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from mlflow import MlflowClient
 
     evidence = make_evidence(
@@ -62,6 +64,7 @@ def test_an_exam_is_a_run_with_its_table(mlflow_url: str, tmp_path: Path) -> Non
     verdict = judge(evidence)
     assert verdict.value == "fail"
     run_id = MlflowLog(mlflow_url, tags={"proa.release": "python-help/2"}).record(evidence, verdict)
+    assert capsys.readouterr().out == ""
     client = MlflowClient(tracking_uri=mlflow_url)
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"

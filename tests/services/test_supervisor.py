@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -443,6 +444,15 @@ def test_down_after_a_killed_supervisor_leaves_nothing_running(fleet: Fleet) -> 
     assert fleet.home.workloads in done.kept
     again = down(fleet.home)
     assert (again.stopped, again.was_running) == ((), False)
+
+
+def test_processes_do_not_outlive_their_home(fleet: Fleet) -> None:
+    fleet.run("a", "a")
+    pid, supervisor = fleet.complete("a").pid, supervisor_pid(fleet.home)
+    assert pid is not None
+    assert supervisor is not None
+    shutil.rmtree(fleet.home.root)
+    wait_until(lambda: gone(pid) and gone(supervisor))
 
 
 def test_a_process_is_never_taken_for_another_with_its_pid(fleet: Fleet) -> None:

@@ -37,8 +37,8 @@ def main() -> int:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            value = {"release": release, "kind": "classic", "selftest": {"cases": 0, "passed": True}}
-            self._answer(200, value)
+            selftest = {"cases": 0, "passed": True}
+            self._answer(200, {"release": release, "kind": "classic", "selftest": selftest})
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -48,8 +48,12 @@ def main() -> int:
                 return
             if self.path.endswith("/infer"):
                 outputs = [
-                    {"name": "probability", "datatype": "FP64", "shape": [1],
-                     "data": [options.answer]}
+                    {
+                        "name": "probability",
+                        "datatype": "FP64",
+                        "shape": [1],
+                        "data": [options.answer],
+                    }
                 ]
                 self._answer(200, {"model_name": "m", "outputs": outputs})
             else:
@@ -65,7 +69,7 @@ def main() -> int:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)

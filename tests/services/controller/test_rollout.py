@@ -88,8 +88,8 @@ def test_the_verdict_is_recomputed_and_bound_to_its_slot(small: SmallPlatform) -
             small.ask(
                 "POST", "/v1/models/bound/verdicts", {"slot": slot["slot"], "evidence": wrong}
             )
+        right = evidence(slot, ref, good=True)
         with pytest.raises(Conflict, match="no longer holds the slot"):
-            right = evidence(slot, ref, good=True)
             small.ask("POST", "/v1/models/bound/verdicts", {"slot": "other", "evidence": right})
         with pytest.raises(Conflict, match="cannot gate"):
             small.ask("POST", "/v1/models/bound/gate", {"release": str(other)})

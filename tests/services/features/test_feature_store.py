@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -29,12 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     made = tmp_path / "feast"
     assert store.apply(made, definitions) == ["trip_v1", "weather_v1"]
     store.write(made, "trip_v1", trips(40))
     store.write(made, "weather_v1", weather(30))
-    yield made
+    return made
 
 
 def test_a_join_keeps_every_row_and_looks_only_back(folder: Path) -> None:

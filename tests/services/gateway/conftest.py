@@ -14,7 +14,7 @@ import pytest
 
 from proa.http.clock import WallClock, rfc3339
 from proa.ledger.keys import IssuedKey, KeyStore
-from tests.processes import Processes, Started, free_port
+from tests.processes import Processes, Started, answers, free_port, wait_until
 
 DIGEST = "sha256:" + "ab" * 32
 CHAMPION = f"m/1@{DIGEST}"
@@ -54,9 +54,9 @@ class House:
         started = self.processes.start([*argv, *self.extra], port=self.port)
         self.proc = started.proc
 
-    def upstream(self, release: str = "", *more: str) -> Started:
+    def upstream(self, release: str = "", *more: str, ready: str | None = "/readyz") -> Started:
         argv = ["python", "-m", "tests.standins.upstream", "--port", "{port}"]
-        return self.processes.start([*argv, "--release", release, *more])
+        return self.processes.start([*argv, "--release", release, *more], ready=ready)
 
     def route(
         self, name: str, kind: str = "classic", unit: str | None = None, **tracks: Any
@@ -131,15 +131,17 @@ def house(processes: Processes, tmp_path: Path) -> Iterator[House]:
 
 
 def furnish(house: House) -> House:
-    """A classic model `m`, an llm `python-help` and an engine, a stand-in each; then the gateway."""
+    """A classic model `m`, an llm `python-help` and an engine, a stand-in each, and a gateway."""
     up = house.upstreams
-    up["predictor"] = house.upstream(CHAMPION)
-    up["assistant"] = house.upstream(ASSISTANT)
-    up["engine"] = house.upstream("", "--model", ENGINE)
+    up["predictor"] = house.upstream(CHAMPION, ready=None)
+    up["assistant"] = house.upstream(ASSISTANT, ready=None)
+    up["engine"] = house.upstream("", "--model", ENGINE, ready=None)
     house.route("m", champion=(CHAMPION, up["predictor"].url, True, 100))
     house.route("python-help", "llm", champion=(ASSISTANT, up["assistant"].url, True, 100))
     house.engine(up["engine"].url)
     house.start()
+    for started in up.values():
+        wait_until(lambda url=started.url: answers(f"{url}/readyz"), 30)
     return house
 
 

@@ -50,7 +50,9 @@ def test_a_fixed_refusal_counts_whatever_it_says() -> None:
     assert not refuses(Spoken("Nothing about this here."))
 
 
-@pytest.mark.parametrize("expect", [{}, {"contains": []}, {"regex": "("}, {"matches": "x"}])
+@pytest.mark.parametrize(
+    "expect", [{}, {"contains": []}, {"regex": "("}, {"matches": "x"}, {"json_schema": {"type": 3}}]
+)
 def test_useless_expectations_are_refused(expect: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Expect.model_validate(expect)

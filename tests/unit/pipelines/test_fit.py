@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proa_pipelines import fit
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from proa.errors import InvalidInput
 from proa.training import TrainingData
+from proa_pipelines import fit
 
 DAYS, ROWS = 12, 1200
 
@@ -127,7 +127,7 @@ def test_labels_of_another_kind_are_named() -> None:
         fit.numbers("binary", rows(label=lambda f: (f["x"] * 10).astype(int)))
     with pytest.raises(InvalidInput, match="task = 'ranking': the classic pipeline trains binary"):
         fit.numbers("ranking", data)
-    with pytest.raises(InvalidInput, match="train.metric = 'auc': task binary has accuracy"):
+    with pytest.raises(InvalidInput, match=r"train\.metric = 'auc': task binary has accuracy"):
         fit.check_metric("binary", "auc")
 
 

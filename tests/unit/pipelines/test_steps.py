@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from proa_pipelines import conditions, runner, steps
 
 from proa.errors import Internal, InvalidInput, NotFound, Refused
+from proa_pipelines import conditions, runner, steps
 
 
 def broken(**_: object) -> None:

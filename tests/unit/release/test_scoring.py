@@ -72,7 +72,9 @@ def test_a_wrong_value_is_named(change: dict[str, Any], code: str, words: list[s
 def test_a_missing_column_is_named_with_what_was_expected() -> None:
     asked = row()
     del asked["wind"], asked["hour"]
-    with pytest.raises(InvalidInput, match=r"missing columns 'hour', 'wind': expected carrier \(str"):
+    with pytest.raises(
+        InvalidInput, match=r"missing columns 'hour', 'wind': expected carrier \(str"
+    ):
         scoring.checked(SPEC, asked)
 
 

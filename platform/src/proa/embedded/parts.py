@@ -12,8 +12,12 @@ from proa.embedded.ports import PortPlan
 from proa.embedded.supervisor import ORDER_LABEL
 from proa.embedded.workload import Template, Workload
 
-__all__ = ["ENGINE_KEY", "engine_workload", "static_workloads"]
+__all__ = ["ENGINE_KEY", "RESERVED", "engine_workload", "static_workloads"]
 
+RESERVED: Final = frozenset(
+    {"mlflow", "features", "monitor", "gateway", "controller", "supervisor"}
+)
+"""Names of workloads and logs that no model may have; nor may one begin with `engine-`."""
 ENGINE_KEY: Final = "engine"
 """Name of the key file that gateway and engines share."""
 # The highest stop first: who calls stops before who is called, and the monitor outlives those who

@@ -81,6 +81,10 @@ class Supervisor:
         self._adopt()
         rotate_at = 0.0
         while not stop.is_set():
+            if not self._home.workloads.is_dir():
+                # Nobody could find these processes again: they must not outlive their home.
+                _log.error("%s is gone: everything stops", self._home.workloads)
+                break
             self._tick()
             if time.monotonic() >= rotate_at:
                 self._rotate_logs()
@@ -122,8 +126,12 @@ class Supervisor:
     # ---- desired state --------------------------------------------------------------------
 
     def _read_files(self) -> None:
+        try:
+            entries = list(os.scandir(self._home.workloads))
+        except FileNotFoundError:
+            return
         found = {}
-        for entry in os.scandir(self._home.workloads):
+        for entry in entries:
             if not entry.name.endswith(".json") or entry.name.startswith("."):
                 continue
             name = entry.name.removesuffix(".json")

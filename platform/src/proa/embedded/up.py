@@ -106,16 +106,7 @@ def down(home: Home, *, progress: Progress | None = None) -> Down:
     begun = time.monotonic()
     with _alone(home):
         running = _running(home)
-        by_supervisor = stop_supervisor(home, seconds=_patience(home))
-        if _running(home):
-            # The supervisor is gone, its processes are not: do what it would have done.
-            with SupervisorLock(home):
-                asyncio.run(Supervisor(home, environ=os.environ).stop_all())
-        left = _running(home)
-        if left:
-            raise Unavailable(
-                f"still running: {', '.join(left)}", hint=f"see {home.log('supervisor')}"
-            )
+        by_supervisor = _stop(home)
     for name in running:
         tell(name, "stopped", time.monotonic() - begun, "")
     return Down(tuple(running), _kept(home), by_supervisor or bool(running))
@@ -292,6 +283,28 @@ def _startup_seconds(home: Home, name: str) -> float:
 
 
 # ---- stopping ---------------------------------------------------------------------------------
+
+
+def _stop(home: Home) -> bool:
+    """Stop every process of a home; whether a supervisor ran.
+
+    A controller that still runs may start a supervisor at any moment, so both ways are tried
+    until nothing is left.
+    """
+    ran = False
+    deadline = time.monotonic() + _patience(home)
+    while True:
+        ran |= stop_supervisor(home, seconds=max(1.0, deadline - time.monotonic()))
+        left = _running(home)
+        if not left:
+            return ran
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"still running: {', '.join(left)}", hint=f"see {home.log('supervisor')}"
+            )
+        with contextlib.suppress(Conflict), SupervisorLock(home):
+            # The supervisor is gone, its processes are not: do what it would have done.
+            asyncio.run(Supervisor(home, environ=os.environ).stop_all())
 
 
 def _running(home: Home) -> list[str]:

@@ -103,7 +103,12 @@ class WorkloadFiles:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """The controller, `up` and a person at once: each change sees the one before."""
-        handle = os.open(self._home.workloads / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            handle = os.open(self._home.workloads / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"there is no platform in {self._home.root}", hint="proa up", code="no_platform"
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any, Protocol
 
 from proa.exam.asking import Ask, Prediction, Unanswered
@@ -195,7 +197,9 @@ class MlflowLog:
         client.log_dict(run_id, dict(evidence), "evidence.json")
         client.log_dict(run_id, verdict.to_json(), "verdict.json")
         client.log_table(run_id, data=_table(evidence), artifact_file="results.json")
-        client.set_terminated(run_id)
+        # MLflow prints the run's address here; a caller's output is the caller's.
+        with redirect_stdout(StringIO()):
+            client.set_terminated(run_id)
         return run_id
 
 

@@ -49,6 +49,18 @@ class Expect(BaseModel):
                 raise ValueError(f"expected a regular expression: {error}") from error
         return value
 
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            import jsonschema
+
+            try:
+                jsonschema.Draft202012Validator.check_schema(value)
+            except jsonschema.SchemaError as error:
+                raise ValueError(f"expected a JSON schema: {error.message}") from error
+        return value
+
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.model_dump(exclude_none=True):

@@ -52,11 +52,10 @@ _PATTERNS: Final = (
         rf"(?:your|the) {_HIDDEN}[a-z ]{{0,20}} ?(?:prompt|instructions?|rules?|message)",
         "your (?:prompt|instructions)",
     ),
-    _any("repeat print output show recite copy")
-    + _near(12)
-    + r"\b(?:everything|all|the (?:text|words|lines))\b"
-    + _near(12)
-    + _any("above verbatim", "before this", "word for word"),
+    (
+        r"\b(?:everything|all (?:the )?text|the (?:text|words)) (?:that is |written )?"
+        r"(?:above|before) this (?:line|message|prompt|point)\b"
+    ),
     rf"\bwhat (?:is|are|was|were) your {_HIDDEN} (?:prompt|instructions?|rules)\b",
     # Be somebody else.
     _any("act behave respond roleplay you're", "you are", "pretend (?:to be|you are)")

@@ -83,7 +83,7 @@ class Journal:
                 return _line(known)
             last = db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
             seq, prev = (last["seq"] + 1, last["hash"]) if last else (1, _GENESIS)
-            body = {
+            body: dict[str, Any] = {
                 "seq": seq,
                 "key": key,
                 "time": time,

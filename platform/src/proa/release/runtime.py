@@ -109,7 +109,9 @@ def check_built(manifest: Manifest) -> None:
     """
     if manifest.runtime.kind != "requirements":
         return
-    wanted = {file.path: file.sha256 for file in manifest.files}[manifest.runtime.requirements or ""]
+    wanted = {file.path: file.sha256 for file in manifest.files}[
+        manifest.runtime.requirements or ""
+    ]
     found = built_lock()
     if found != wanted:
         raise Refused(

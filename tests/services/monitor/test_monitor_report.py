@@ -1,0 +1,55 @@
+"""Evidently's report on demand, for real: a release of each kind, made, fetched and looked into."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+from tests.services.monitor.monitored import Home, Monitor, answer_of, day, prediction
+
+
+def page_of(monitor: Monitor, answer: dict[str, object]) -> str:
+    page = monitor.ask(str(answer["html_url"]).removeprefix(monitor.url))
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert Path(str(answer["path"])).read_text(encoding="utf-8") == page.text
+    return page.text
+
+
+def test_reports_of_both_kinds(monitor: Monitor, home: Home) -> None:
+    pick = random.Random(1)
+    calm, windy = day("2013-04-01"), day("2013-04-02")
+    events = [prediction(home, pick, time=calm) for _ in range(60)]
+    events += [prediction(home, pick, time=windy, shift=9) for _ in range(60)]
+    events += [prediction(home, pick, time=windy, purpose="gate") for _ in range(9)]
+    events += [answer_of(home, pick, time=windy) for _ in range(30)]
+    for event in events[60:120]:
+        event["inputs"]["hour"] = [None]
+    monitor.take(events)
+
+    answer = monitor.report("flight-delay")
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["rows"], report["window"], report["release"]) == (60, "2013-04-02", home.flight)
+    assert report["left_out"] == {"hour": "only nulls in the window"}
+    assert report["reference_rows"] > 1000
+    assert report["seconds"] > 0
+    text = page_of(monitor, report)
+    assert "carrier" in text
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(?:https?:)?//", text)
+
+    monitor.restart()
+    older = monitor.report("flight-delay", window="2013-04-01", release="flight-delay/1").json()
+    assert (older["rows"], older["left_out"]) == (60, {})
+
+    talk = monitor.report("python-help", track="champion").json()
+    assert talk["rows"] == 30
+    assert "retrieval_score" in page_of(monitor, talk)
+
+    few = [prediction(home, pick, time=day("2013-04-03")) for _ in range(3)]
+    monitor.take(few)
+    refused = monitor.report("flight-delay")
+    assert refused.status_code == 422
+    assert "at least 10" in refused.json()["error"]["message"]
+    assert monitor.ask("/readyz").status_code == 200

@@ -72,7 +72,9 @@ def spec(**changes: Any) -> dict[str, Any]:
     return {**value, **changes}
 
 
-def train(section: ClassicSpec, columns: Mapping[str, list[Any]], late: Any) -> Any:
+def train(
+    section: ClassicSpec, columns: Mapping[str, list[Any]], late: Any, *, trees: int = 12
+) -> Any:
     """Trees behind an encoder, calibrated isotonically on the last quarter."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import ColumnTransformer
@@ -89,7 +91,7 @@ def train(section: ClassicSpec, columns: Mapping[str, list[Any]], late: Any) -> 
     pipeline = Pipeline(
         [
             ("encode", ColumnTransformer([("texts", encoder, texts)], remainder="passthrough")),
-            ("trees", HistGradientBoostingClassifier(max_iter=40, random_state=0)),
+            ("trees", HistGradientBoostingClassifier(max_iter=trees, random_state=0)),
         ]
     )
     cut = len(late) * 3 // 4
@@ -140,6 +142,7 @@ def build(
     *,
     model: Any = None,
     extra: int = 0,
+    trees: int = 12,
     cases: list[dict[str, Any]] | None = None,
     pinned: Mapping[str, Any] | None = None,
     version: int = 1,
@@ -149,7 +152,7 @@ def build(
 
     Args:
         model: an estimator instead of the usual one.
-        extra: further numeric columns.
+        extra: further numeric columns.  trees: how many.
         cases: selftest cases instead of true ones.
         pinned: the manifest's runtime instead of this process's.
         changes: keys of the classic section.
@@ -160,7 +163,7 @@ def build(
         section["columns"] = [*section["columns"], *more]
     typed = ClassicSpec.model_validate(section)
     columns, late = data(extra=extra)
-    model = train(typed, columns, late) if model is None else model
+    model = train(typed, columns, late, trees=trees) if model is None else model
     staging = folder / "staging"
     model_files.save(model, staging / "model")
     known = {name: columns[name] for name in (column["name"] for column in section["columns"])}

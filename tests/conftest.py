@@ -8,8 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import processes as _processes
+
+
+# Two cores shared with real processes: a slow example says nothing about the code.
+settings.register_profile("proa", deadline=None)
+settings.load_profile("proa")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +24,10 @@ from proa.project import Project
 from proa.release import model_files, runtime, scoring, selftest
 from proa.release.bundle import MANIFEST, list_files
 from proa.release.canonical import canonical_json
-from proa.release.manifest import ClassicSpec, Source, check_manifest
+from proa.release.manifest import ClassicSpec, check_manifest
 from proa_pipelines import dataset as datasets
 from proa_pipelines import fit, results
+from proa_pipelines.origin import source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def lay_out(
         "kind": "classic",
         "description": project.classic.description,
         "runtime": runtime.describe().model_dump(mode="json"),
-        "source": _source(project, run).model_dump(mode="json"),
+        "source": source(project, run).model_dump(mode="json"),
         "data": rows.snapshot.model_dump(mode="json"),
         "parameters": _parameters(project, parameters),
         "metrics": results.figures(calibrated)["metrics"],
@@ -199,24 +199,3 @@ def _copy_code(project: Project, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(project.folder / module, target)
     (folder / "settings.json").write_bytes(canonical_json(project.settings))
-
-
-def _source(project: Project, run: str) -> Source:
-    commit = _git(project.folder, "rev-parse", "HEAD")
-    dirty = None if commit is None else bool(_git(project.folder, "status", "--porcelain"))
-    return Source(git_commit=commit, git_dirty=dirty, pipeline_run=run)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None without git, a repository or a first commit."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -31,8 +31,7 @@ def run(url: str, project: Project, manifest: Mapping[str, Any], evidence: Path)
     Raises:
         Unavailable: MLflow does not answer at `url`.
     """
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
+    settle()
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -49,6 +48,12 @@ def run(url: str, project: Project, manifest: Mapping[str, Any], evidence: Path)
         except MlflowException as error:
             raise Unavailable(f"MLflow at {url}: {str(error)[:300]}") from error
         yield active.info.run_id
+
+
+def settle() -> None:
+    """Put MLflow's settings into the environment; call it before mlflow is imported."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def tag(run_id: str, tags: Mapping[str, str]) -> None:

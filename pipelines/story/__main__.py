@@ -10,6 +10,7 @@ Writes build/demo/summary.json for machines and build/demo/report.html for peopl
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -52,7 +53,7 @@ def tell_story(out: Path, scale: Scale, *, keep: bool = False) -> tuple[list[Tol
         shutil.rmtree(home)
     home.mkdir(parents=True)
     began = time.monotonic()
-    story = Story(Home(home), PROJECTS, scale, Voice())
+    story = Story(Home(home), PROJECTS, scale, Voice(), os.environ)
     chapters = [
         ("The platform comes up", story.bring_up),
         ("A classic model: from flights to answers", story.classic),

@@ -43,6 +43,7 @@ class Story:
     projects: Path
     scale: Scale
     voice: Voice
+    environ: Mapping[str, str]
     releases: dict[str, str] = field(default_factory=dict)
     users: dict[str, Fleet] = field(default_factory=dict)
     exams: dict[str, Exam] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class Story:
             if state != "starting":
                 self.voice.line(f"{name} {state} after {seconds:.1f} s {note}")
 
-        engine = choose_engine("smollm2", {})
+        engine = choose_engine("smollm2", self.environ)
         platform = up(
             self.home, ports=PortPlan.parse([], auto=True), engine=engine, progress=progress
         )

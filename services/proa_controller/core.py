@@ -94,6 +94,7 @@ class Controller:
     def announce(self, release: ReleaseRef, who: str, reason: str) -> None:
         """Record that a release was created; the first one makes the model known."""
         with self._lock:
+            self._world.check_name(release.name)
             manifest = self._bundles.manifest(release.digest)
             if self._states.find(release.name) is None:
                 self._states.put(Rollout(release.name, manifest.kind))

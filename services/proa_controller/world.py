@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proa.embedded.files import read_json, write_json
-from proa.errors import Conflict, ProaError, Refused
+from proa.embedded.parts import RESERVED
+from proa.errors import InvalidInput, ProaError, Refused
 from proa.http.clock import rfc3339
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest
@@ -114,6 +115,18 @@ class World:
         """Set a champion's workload back to the template before this one."""
         self._workloads.undo(name)
 
+    def check_name(self, model: str) -> None:
+        """Refuse a name that a part of the platform or another model's track has already.
+
+        Raises:
+            InvalidInput: the message says which.
+        """
+        if model in RESERVED or model.startswith("engine-"):
+            raise InvalidInput(
+                f"a model cannot be named {model!r}: a part of the platform is", param="name"
+            )
+        _challenger(model)
+
     # Routes
 
     def publish(self, states: Sequence[Rollout]) -> None:
@@ -193,5 +206,7 @@ class World:
 
 def _challenger(model: str) -> str:
     if model.endswith("-challenger"):
-        raise Conflict(f"a model cannot be named {model!r}: the ending -challenger is a track")
+        raise InvalidInput(
+            f"a model cannot be named {model!r}: the ending -challenger is a track", param="name"
+        )
     return f"{model}-challenger"

@@ -24,6 +24,7 @@ _PARENT, _REQUEST = names.PARENT.encode(), names.REQUEST.encode()
 _RELEASE, _TRACK = names.RELEASE.encode(), names.TRACK.encode()
 _PURPOSE, _UNIT = names.PURPOSE.encode(), names.UNIT.encode()
 _TEAM, _FEATURE = names.TEAM.encode(), names.FEATURE.encode()
+_VARIANT = names.VARIANT.encode()
 _EVENT_TIME, _TRACE = names.EVENT_TIME.encode(), names.TRACEPARENT.encode()
 
 
@@ -44,6 +45,7 @@ class Caller:
     purpose: str
     track: str | None = None
     release: str | None = None
+    variant: str | None = None
     parent: str | None = None
     unit: str | None = None
     event_time: str | None = None
@@ -59,6 +61,8 @@ class Caller:
             names.FEATURE: self.feature,
             names.PURPOSE: self.purpose,
         }
+        if self.variant is not None:
+            pairs[names.VARIANT] = self.variant
         if self.parent is not None:
             pairs[names.PARENT] = self.parent
         if self.unit is not None:
@@ -84,7 +88,7 @@ def caller_of(key: Key, headers: Mapping[bytes, bytes]) -> Caller:
     if internal:
         caller.team = _text(headers, _TEAM) or key.team
         caller.feature = _text(headers, _FEATURE) or key.feature
-        caller.release = _text(headers, _RELEASE)
+        caller.release, caller.variant = _text(headers, _RELEASE), _text(headers, _VARIANT)
         # A service names its own request either way.
         caller.parent = _text(headers, _PARENT) or _text(headers, _REQUEST)
     caller.unit = _text(headers, _UNIT)

@@ -23,6 +23,7 @@ from proa.http.sse import FrameParser, data_of
 __all__ = ["StreamTally", "WhileConnected", "ask_usage", "relay"]
 
 _DONE: Final = b"[DONE]"
+_CONTENT: Final = ("content", "tool_calls", "reasoning", "reasoning_content")
 
 SendFrames = Callable[[bytes], Awaitable[None]]
 
@@ -84,7 +85,7 @@ def _has_content(choice: Any) -> bool:
     delta = choice.get("delta") if isinstance(choice, dict) else None
     if not isinstance(delta, dict):
         return False
-    return any(delta.get(part) for part in ("content", "tool_calls", "reasoning_content"))
+    return any(delta.get(part) for part in _CONTENT)
 
 
 def _count(usage: Mapping[str, Any], name: str, default: int | None) -> int | None:

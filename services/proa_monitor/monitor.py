@@ -76,10 +76,8 @@ class Monitor:
     async def start(self) -> None:
         """Count what is on disk, then work in the background."""
         through = self._restore()
-        for number in self.store.numbers:
-            if number > through:
-                for events in self.store.events_of(number):
-                    self.windows.add(events)
+        for events in self.store.events_of(n for n in self.store.numbers if n > through):
+            self.windows.add(events)
         self._tasks = [
             asyncio.create_task(self.store.compact()),
             asyncio.create_task(self._tick()),
@@ -134,9 +132,8 @@ class Monitor:
     def _count(self, release: str, reference: Reference, numbers: list[int]) -> Windows:
         counted = Windows(self.windows.length, lambda _: reference)
         model = release.partition("/")[0]
-        for number in numbers:
-            for events in self.store.events_of(number, model=model):
-                counted.add(event for event in events if event["release"] == release)
+        for events in self.store.events_of(numbers, model=model):
+            counted.add(event for event in events if event["release"] == release)
         return counted
 
     @property

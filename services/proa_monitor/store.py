@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,8 @@ __all__ = ["EventStore"]
 
 _LOCK_SECONDS: Final = 30.0
 _CHUNK: Final = 500
+_FOLDERS: Final = 1000
+"""Segments given to one child: a command line has an end."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 _log = logging.getLogger(__name__)
@@ -104,15 +106,20 @@ class EventStore:
             self._more.set()
         return number
 
-    def events_of(self, number: int, *, model: str | None = None) -> Iterator[list[Event]]:
-        """The events of a closed file in lists, from its segment or else its spool file."""
-        if number not in self._segments:
-            try:
-                yield from _parsed(whole_lines(spool_file(self._spools, number)), model)
-                return
-            except FileNotFoundError:  # it became a segment in this moment
-                pass
-        yield from _parsed(_child_lines(self._segments[number], None, model), model)
+    def events_of(
+        self, numbers: Iterable[int], *, model: str | None = None
+    ) -> Iterator[list[Event]]:
+        """The events of closed files in lists, in no order."""
+        folders = []
+        for number in numbers:
+            if number not in self._segments:
+                try:
+                    yield from _parsed(whole_lines(spool_file(self._spools, number)), model)
+                    continue
+                except FileNotFoundError:  # it became a segment in this moment
+                    pass
+            folders.append(self._segments[number])
+        yield from _parsed(_child_lines(folders, None, model), model)
 
     def select(self, columns: str, *, since: str, model: str | None) -> Iterator[dict[str, Any]]:
         """Some common columns of every event ingested at `since` or later.
@@ -122,13 +129,12 @@ class EventStore:
             since: RFC 3339, as stored.
         """
         names = columns.split(",")
-        for folder in self._segments_since(since, model):
-            yield from self._select_segment(folder, columns, since, model)
+        yield from self._select_segments(self._segments_since(since, model), columns, since, model)
         for number in sorted({*self._closed, self._spool.number} - {*self._segments}):
             try:
                 yield from self._select_spool(number, names, since, model)
             except FileNotFoundError:  # it became a segment in this moment
-                yield from self._select_segment(self._segments[number], columns, since, model)
+                yield from self._select_segments([self._segments[number]], columns, since, model)
 
     def _select_spool(
         self, number: int, names: list[str], since: str, model: str | None
@@ -141,10 +147,10 @@ class EventStore:
                 if model is None or event["model"] == model:
                     yield {name: event[name] for name in names}
 
-    def _select_segment(
-        self, folder: Path, columns: str, since: str, model: str | None
+    def _select_segments(
+        self, folders: list[Path], columns: str, since: str, model: str | None
     ) -> Iterator[dict[str, Any]]:
-        for lines in _child_lines(folder, columns, model):
+        for lines in _child_lines(folders, columns, model):
             for line in lines:
                 row = orjson.loads(line)
                 if row["ingested"] >= since:
@@ -249,17 +255,21 @@ def _parsed(lines: Iterable[list[bytes]], model: str | None) -> Iterator[list[Ev
             yield [e for e in events if e and (model is None or e["model"] == model)]
 
 
-def _child_lines(folder: Path, columns: str | None, model: str | None) -> Iterator[list[bytes]]:
-    """A segment read by a child process, in lists of lines."""
-    command = [sys.executable, "-m", "proa_monitor.segments", "read", str(folder)]
-    command += ["--columns", columns] if columns else []
-    command += ["--model", model] if model else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        rest = b""
-        while chunk := process.stdout.read(1 << 20):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
-            yield lines
-    if process.returncode:
-        raise OSError(f"segment {folder} cannot be read: exit code {process.returncode}")
+def _child_lines(
+    folders: Sequence[Path], columns: str | None, model: str | None
+) -> Iterator[list[bytes]]:
+    """Segments read by a child process, in lists of lines."""
+    more = ["--columns", columns] if columns else []
+    more += ["--model", model] if model else []
+    for start in range(0, len(folders), _FOLDERS):
+        some = [str(folder) for folder in folders[start : start + _FOLDERS]]
+        command = [sys.executable, "-m", "proa_monitor.segments", "read", *some, *more]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            rest = b""
+            while chunk := process.stdout.read(1 << 20):
+                lines = (rest + chunk).split(b"\n")
+                rest = lines.pop()
+                yield lines
+        if process.returncode:
+            raise OSError(f"segments cannot be read: exit code {process.returncode}: {some[:3]}")

@@ -118,7 +118,9 @@ class Process:
         writer = Writer(ref, loaded.spec)
         faults = app.Faults(asked.fault_delay_ms, asked.fault_error_ratio)
         hot = app.endpoints(predictor, reader, writer, metrics, faults)
-        cold, alive = host(ref.name, app.routes(predictor, writer, metrics, self.health), self.health)
+        cold, alive = host(
+            ref.name, app.routes(predictor, writer, metrics, self.health), self.health
+        )
         await self._closing.enter_async_context(alive)
         self.app = app.dispatch(hot, cold, predictor)
         # What was loaded is never garbage: the collector need not look at it again.

@@ -92,7 +92,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_of(scope["headers"])
-        head = (self._release, (_REQUEST, caller.request.encode("latin-1")))
+        head = [self._release, (_REQUEST, caller.request.encode("latin-1"))]
         question: Question | None = None
         answer: Answer | None = None
         started = perf_counter()
@@ -112,7 +112,7 @@ class Endpoint:
         seconds = perf_counter() - started
         self._record(caller, status, seconds, question, answer)
         if status == 503:
-            head = (*head, (b"retry-after", b"1"))
+            head.append((b"retry-after", b"1"))
         await send_json(send, payload, status=status, headers=head)
 
     def _failure(self, error: Exception, caller: Caller) -> ProaError:
@@ -206,7 +206,7 @@ def routes(
         raise NotFound("POST is the method of this path", code="unknown_path")
 
     return [
-        *(r for r in operations(health, metrics.registry) if r.path == "/metrics"),
+        *operations(health, metrics.registry),  # BentoML's own /healthz and /readyz come first
         Route("/release", release),
         Route("/v2", server),
         Route("/v2/health/live", live),

@@ -52,7 +52,9 @@ class Caller:
         Raises:
             InvalidInput: not an RFC 3339 time with a zone.
         """
-        return None if self.event_time is None else parse_time(self.event_time, what=names.EVENT_TIME)
+        return (
+            None if self.event_time is None else parse_time(self.event_time, what=names.EVENT_TIME)
+        )
 
 
 def caller_of(headers: list[tuple[bytes, bytes]]) -> Caller:

@@ -33,7 +33,6 @@ def host(
 
     ours = Starlette(routes=routes, exception_handlers={ProaError: answer_error})
 
-    @bentoml.asgi_app(ours, path="/")
     @bentoml.service(
         name=name,
         traffic={"timeout": 60},
@@ -46,5 +45,7 @@ def host(
         async def __is_ready__(self) -> bool:
             return health.ready
 
-    app = Service.to_asgi()
+    service: Any = Service
+    service.mount_asgi_app(ours, path="/")
+    app = service.to_asgi()
     return app, app.router.lifespan_context(app)

@@ -108,7 +108,7 @@ class Predictor:
                 purpose=caller.purpose,
                 entity=entity,
                 reasons=None if answer is None else answer.reasons,
-                features=ages and {view: {"age_seconds": ages[view]} for view in ages},
+                features=None if ages is None else {v: {"age_seconds": a} for v, a in ages.items()},
                 team=caller.team,
                 feature=caller.feature,
                 unit=caller.unit,
@@ -125,4 +125,6 @@ class Predictor:
             return known[self._spec.entity]
         if len(known) <= 1:
             return next(iter(known.values()), None)
-        return [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
+        return [
+            dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)
+        ]

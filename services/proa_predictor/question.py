@@ -108,7 +108,9 @@ class Reader:
         kind = self._types.get(name)
         expected = _ALL_DATATYPES if kind is None else _DATATYPES[kind]
         if type(datatype) is not str or datatype not in expected:
-            what = f"one of {', '.join(sorted(expected))}" + (f" (column is {kind})" if kind else "")
+            what = f"one of {', '.join(sorted(expected))}" + (
+                f" (column is {kind})" if kind else ""
+            )
             raise _wrong(f"inputs[{number}] {name!r}: datatype", datatype, what, param=name)
         if type(data) is not list:
             raise _wrong(f"inputs[{number}] {name!r}: data", data, "a list of values", param=name)
@@ -184,7 +186,9 @@ class Reader:
             if len(values) != rows:
                 lengths = {key: len(value) for key, value in found.items()}
                 raise InvalidInput(
-                    f"inputs differ in length: {lengths}: expected one", code="row_count", param=name
+                    f"inputs differ in length: {lengths}: expected one",
+                    code="row_count",
+                    param=name,
                 )
         if found.keys() <= self._who:
             self._check_online(found)

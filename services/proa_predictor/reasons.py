@@ -74,11 +74,14 @@ class Explainer:
         with self._lock:
             if self._explain is None:
                 self._prepare()
-            assert self._explain is not None and self._encode is not None
+            assert self._explain is not None
+            assert self._encode is not None
             contributions, base = self._explain(self._encode(values))
-        return [self._ranked(row, values, i) for i, row in enumerate(contributions)], (
-            self.explained
-        ), base
+        return (
+            [self._ranked(row, values, i) for i, row in enumerate(contributions)],
+            (self.explained),
+            base,
+        )
 
     def _ranked(self, row: Array, values: Columns, number: int) -> list[Reason]:
         total: dict[str, float] = {}

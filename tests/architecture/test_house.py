@@ -60,7 +60,11 @@ def test_no_file_is_called_utils() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = [shown(path) for path, tree in parsed() if ast.get_docstring(tree) is None]
+    silent = [
+        shown(path)
+        for path, tree in parsed()
+        if ast.get_docstring(tree) is None and not path.name.startswith("test_")
+    ]
     assert not silent
 
 
@@ -80,7 +84,7 @@ def test_nothing_happens_on_import() -> None:
             continue
         for node in tree.body:
             alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-            reads = isinstance(node, ast.Assign | ast.AnnAssign) and "environ" in ast.dump(node)
+            reads = isinstance(node, ast.Assign | ast.AnnAssign) and "attr='environ'" in ast.dump(node)
             if alone or reads:
                 faults.append(f"{shown(path)}:{node.lineno}")
     assert not faults

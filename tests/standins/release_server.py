@@ -72,14 +72,18 @@ def main() -> int:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    serve_until_told(ThreadingHTTPServer(("127.0.0.1", options.port), Handler))
+    return 0
+
+
+def serve_until_told(server: ThreadingHTTPServer) -> None:
+    """Serve; on SIGTERM finish what is being answered and return."""
     server.daemon_threads = False
     signal.signal(
         signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start()
     )
     server.serve_forever(poll_interval=0.05)
     server.server_close()
-    return 0
 
 
 if __name__ == "__main__":

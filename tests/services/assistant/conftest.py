@@ -187,7 +187,8 @@ def make_release(
     spec = check_manifest({**value, "files": _files(staged), "selftest": None}).llm
     assert spec is not None
     with Index.open(staged / "index.sqlite") as index:
-        searcher = Searcher(index, embedder, top_k=2)
+        # One passage: the stand-in engine answers from the first one it finds in the prompt.
+        searcher = Searcher(index, embedder, top_k=1)
         packer = Packer(
             Template.parse(PROMPT), spec.context, EngineTokens.load(staged / "tokenizer.json")
         )
@@ -230,7 +231,7 @@ def _manifest(embedder_digest: str) -> dict[str, Any]:
             "prompt": {"name": "python-help.system", "version": 1, "path": "prompt.txt"},
             "retrieval": {
                 "index": "index.sqlite", "embedder": "standin",
-                "embedder_digest": embedder_digest, "top_k": 2,
+                "embedder_digest": embedder_digest, "top_k": 1,
             },
             "context": {"system": 100, "retrieved": 300, "history": 200, "question": 200},
             "sampling": {"max_tokens": 64},

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from proa.exam.asking import Prediction, Said, Unanswered, to_columns, to_predictions, to_said
+from proa.exam.asking import (
+    Prediction,
+    Said,
+    Unanswered,
+    datatypes_of,
+    to_columns,
+    to_predictions,
+    to_said,
+)
 from proa.exam.exam import Exam, GoldenTask, Row
 from proa.exam.rules import Rules
 from proa.exam.runner import BATCH, Side, hold, sit
@@ -33,7 +41,8 @@ class Answering:
     def __init__(self, *, bad: frozenset[str] = frozenset(), gone: bool = False) -> None:
         self.bad, self.gone, self.asked = bad, gone, 0
 
-    def rows(self, rows: Sequence[Row]) -> list[Prediction]:
+    def rows(self, rows: Sequence[Row], datatypes: Mapping[str, str]) -> list[Prediction]:
+        assert datatypes == {"x": "INT64"}
         self.asked += 1
         if self.gone:
             raise Unanswered("no answer after 4 attempts", blame="transport")
@@ -107,17 +116,20 @@ def test_a_failed_task_is_kept_as_failed() -> None:
 
 def test_columns_have_the_type_of_their_values() -> None:
     rows = [
-        Row("a", "u", 1.0, {"s": "x", "i": 1, "f": 1.5, "b": True, "n": 2}),
-        Row("b", "u", 0.0, {"s": None, "i": 2, "f": 2, "b": False, "n": None}),
+        Row("a", "u", 1.0, {"s": None, "i": 1, "f": 1, "b": None, "n": 2, "e": None}),
+        Row("b", "u", 0.0, {"s": "x", "i": 2, "f": 2.5, "b": False, "n": None, "e": None}),
     ]
-    found = {item["name"]: (item["datatype"], item["data"]) for item in to_columns(rows)}
+    types = datatypes_of(rows)
+    found = {item["name"]: (item["datatype"], item["data"]) for item in to_columns(rows, types)}
     assert found == {
-        "s": ("BYTES", ["x", None]),
+        "s": ("BYTES", [None, "x"]),
         "i": ("INT64", [1, 2]),
-        "f": ("FP64", [1.5, 2.0]),
-        "b": ("BOOL", [True, False]),
-        "n": ("FP64", [2.0, None]),
+        "f": ("FP64", [1.0, 2.5]),
+        "b": ("BOOL", [None, False]),
+        "n": ("INT64", [2, None]),
+        "e": ("INT64", [None, None]),
     }
+    assert to_columns(rows[:1], types)[0]["datatype"] == "BYTES", "as in the whole exam"
 
 
 def test_outputs_are_read() -> None:

@@ -53,6 +53,7 @@ def test_each_right_opens_its_own_headers() -> None:
     service = caller_of(a_key("internal"), FORGED)
     assert (service.team, service.feature, service.parent) == ("rich", "other", "P")
     assert service.purpose == "gate"
+    assert service.forwarded("R")["x-proa-variant"] == "v"
     replay = caller_of(a_key("replay"), FORGED)
     assert replay.event_time == "2013-04-01T00:00:00.000000Z"
     assert replay.purpose == "user"

@@ -100,6 +100,13 @@ def test_every_value_of_the_reference_lies_inside_its_range(values: list[float])
     assert names["above"] == values.count(sys.float_info.max)
 
 
+def test_what_has_several_values_in_a_row_is_said_not_to_be_watched() -> None:
+    outputs = {"probabilities": np.array([[0.2, 0.8], [0.5, 0.5]]), "label": ["a", "b"]}
+    profile = build({"x": [1, 2]}, {"x": "long"}, outputs=outputs)
+    assert list(profile["features"]) == ["x", "outputs.label"]
+    assert profile["not_watched"] == {"outputs.probabilities": "several values in a row"}
+
+
 def test_answers_are_watched_in_what_their_records_hold() -> None:
     records = [
         {"question": "why" * k, "retrieved": [{"id": "a", "score": k / 10}], "refused": False}

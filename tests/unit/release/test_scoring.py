@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,33 @@ from hypothesis import strategies as st
 
 from proa.errors import Internal, InvalidInput, Refused
 from proa.release import scoring
-from proa.release.compiled import prepare
+from proa.release.compiled import Scorer, prepare
 from proa.release.manifest import ClassicSpec
 from tests import classic_release
 
 SPEC = ClassicSpec.model_validate(classic_release.spec())
 
 
-@pytest.fixture(scope="module")
+@cache
+def trained() -> tuple[Any, dict[str, list[Any]]]:
+    columns, late = classic_release.data(1200)
+    return classic_release.train(SPEC, columns, late), columns
+
+
+@cache
+def scorer() -> Scorer:
+    model, columns = trained()
+    return prepare(model, SPEC, {name: values[:40] for name, values in columns.items()})
+
+
+@pytest.fixture
 def columns() -> dict[str, list[Any]]:
-    return classic_release.data(1200)[0]
+    return trained()[1]
 
 
-@pytest.fixture(scope="module")
-def model(columns: dict[str, list[Any]]) -> Any:
-    return classic_release.train(SPEC, *classic_release.data(1200))
+@pytest.fixture
+def model() -> Any:
+    return trained()[0]
 
 
 def row(**changes: Any) -> dict[str, list[Any]]:
@@ -131,13 +144,10 @@ rows_of_any_kind = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(rows=rows_of_any_kind)
-def test_the_compiled_way_equals_the_models_own(
-    model: Any, columns: dict[str, list[Any]], rows: list[dict[str, Any]]
-) -> None:
-    scorer = prepare(model, SPEC, {name: values[:40] for name, values in columns.items()})
-    assert scorer.plan is not None, scorer.reason
+def test_the_compiled_way_equals_the_models_own(rows: list[dict[str, Any]]) -> None:
+    assert scorer().plan is not None, scorer().reason
     asked = scoring.columns_of_rows(SPEC, rows)
-    assert scorer.score(asked) == scoring.score(model, SPEC, asked)
+    assert scorer().score(asked) == scoring.score(trained()[0], SPEC, asked)
 
 
 def test_scoring_is_the_models_own_probability(model: Any, columns: dict[str, list[Any]]) -> None:
@@ -162,20 +172,13 @@ def test_the_compiled_way_is_left_when_it_would_differ(
     model: Any, columns: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {name: values[:40] for name, values in columns.items()}
-    calibrator = model.calibrated_classifiers_[0].calibrators[0]
-    own = type(calibrator).predict
-
-    # stands in for a scikit-learn whose calibrators are asked in another way one day
-    def bent(self: Any, values: Any) -> Any:
-        found = own(self, values)
-        return found + 1e-9 if isinstance(values, np.ndarray) and values.ndim == 1 else found
-
     plan = prepare(model, SPEC, few).plan
     assert plan is not None
+    # stands in for a scikit-learn whose parts are to be asked in another way one day
     monkeypatch.setattr(type(plan), "predict", lambda self, data: plan.probability(data) + 1e-9)
-    scorer = prepare(model, SPEC, few)
-    assert scorer.plan is None
-    assert "differ" in scorer.reason
+    bent = prepare(model, SPEC, few)
+    assert bent.plan is None
+    assert "differ" in bent.reason
 
 
 def test_without_rows_to_prove_it_nothing_is_compiled(model: Any) -> None:

@@ -20,10 +20,15 @@ def platform_commands() -> list[click.Command]:
 @click.option("--port", "ports", multiple=True, metavar="NAME=N", help="As gateway=9000.")
 @click.option("--ports", "auto", type=click.Choice(["default", "auto"]), default="default")
 @click.option("--engine", metavar="NAME", help="A language engine to start, as smollm2.")
+@click.option(
+    "--engine-standin", "standin", hidden=True, type=click.Path(exists=True, path_type=Path)
+)
 @click.pass_obj
-def up(output: Output, ports: tuple[str, ...], auto: str, engine: str | None) -> None:
+def up(
+    output: Output, ports: tuple[str, ...], auto: str, engine: str | None, standin: Path | None
+) -> None:
     """Start the platform, or repair one that runs; waits until every part is ready."""
-    from proa.embedded.engine_choice import choose_engine
+    from proa.embedded.engine_choice import choose_engine, stand_in
     from proa.embedded.home import find_home
     from proa.embedded.ports import PortPlan
     from proa.embedded.up import up as start
@@ -36,6 +41,8 @@ def up(output: Output, ports: tuple[str, ...], auto: str, engine: str | None) ->
             output.say(f"{seconds:6.1f} s  {name:<12} {state} {note}".rstrip())
 
     spec = choose_engine(engine, os.environ) if engine else None
+    if standin is not None:
+        spec = stand_in(standin)
     platform = start(home, ports=plan, engine=spec, progress=progress)
     if not output.value({"home": str(home.root), "urls": dict(platform.urls)}):
         output.table(["part", "address"], sorted(platform.urls.items()))

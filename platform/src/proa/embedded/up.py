@@ -143,6 +143,10 @@ def _with_engine(platform: Platform, engine: EngineSpec) -> Platform:
         "base_model": engine.base_model,
         "max_model_len": engine.max_model_len,
         "continuous_usage": True,
+        "weights": str(engine.weights) if engine.weights else None,
+        "revision": engine.revision,
+        "runtime": engine.runtime,
+        "arguments": list(engine.arguments),
         "prices": dict(engine.prices),
     }
     before = platform.engines.get(engine.identity)

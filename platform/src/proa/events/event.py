@@ -125,19 +125,15 @@ def answer_event(
     trace: str | None = None,
     time: datetime | str | None = None,
 ) -> Event:
-    """What a language model answered, and from what.
+    """What a language model answered, and from what; see `prediction_event` for the rest.
 
     Args:
         question, answer: the last user message and the text sent back, after redaction.
-        tokens_in, tokens_out: as the engine counted them.
-        ttft_ms: milliseconds to the first token; None when not streamed.
+        tokens_in, tokens_out, ttft_ms: the engine's counts; milliseconds to the first token.
         finish_reason: `stop`, `length`, `content_filter` … as in OpenAI's answers.
-        refused: the guard or the assistant declined.
         retrieved: `{"id", "title", "score"}` of each passage shown to the model, best first.
-        guard: `{"rule", "where", "action"}` of each guard rule that fired.
-        context: tokens of each part of the prompt, and what was cut.
-
-    The other arguments are those of `prediction_event`.
+        guard: `{"rule", "where", "action"}` of each rule that fired.
+        context: tokens per part of the prompt, and what was cut.
     """
     return _common("answer", "llm", time) | {
         "request": request,

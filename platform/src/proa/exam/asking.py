@@ -54,8 +54,8 @@ class Unanswered(Exception):
 class Ask(Protocol):
     """One side of an exam, asked from several threads at once."""
 
-    def rows(self, rows: Sequence[Row]) -> list[Prediction]:
-        """One prediction per row, or `Unanswered`."""
+    def rows(self, rows: Sequence[Row], datatypes: Mapping[str, str]) -> list[Prediction]:
+        """One prediction per row, or `Unanswered`; `datatypes` are those of `datatypes_of`."""
 
     def chat(self, conversation: Sequence[Mapping[str, str]]) -> Said:
         """The answer to a conversation, or `Unanswered`."""
@@ -108,9 +108,10 @@ class GatewayAsk:
         """Close the connections."""
         self._client.close()
 
-    def rows(self, rows: Sequence[Row]) -> list[Prediction]:
+    def rows(self, rows: Sequence[Row], datatypes: Mapping[str, str]) -> list[Prediction]:
         """Send raw columns as one Open Inference Protocol request."""
-        answer = self._post(f"/v2/models/{self._model}/infer", {"inputs": to_columns(rows)})
+        inputs = to_columns(rows, datatypes)
+        answer = self._post(f"/v2/models/{self._model}/infer", {"inputs": inputs})
         return to_predictions(answer, len(rows))
 
     def chat(self, conversation: Sequence[Mapping[str, str]]) -> Said:
@@ -164,27 +165,41 @@ class GatewayAsk:
         )
 
 
-def to_columns(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as input tensors, one per column, with the type its values have."""
-    names = list(dict.fromkeys(name for row in rows for name in row.inputs))
+def datatypes_of(rows: Sequence[Row]) -> dict[str, str]:
+    """The datatype of every column of an exam, by all of its values: a batch may hold only nulls.
+
+    Whole numbers are INT64, which a column of decimals takes too, as is a column without values.
+    """
+    found: dict[str, str] = {}
+    for row in rows:
+        for name, value in row.inputs.items():
+            known = found.get(name)
+            if known != "BYTES":
+                found[name] = _wider(known, value)
+    return {name: datatype or "INT64" for name, datatype in found.items()}
+
+
+def _wider(known: str | None, value: Scalar) -> str:
+    if value is None:
+        return known or ""
+    if isinstance(value, str):
+        return "BYTES"
+    if isinstance(value, bool):
+        return "BOOL" if known in (None, "", "BOOL") else known or ""
+    if isinstance(value, float) or known == "FP64":
+        return "FP64"
+    return "INT64"
+
+
+def to_columns(rows: Sequence[Row], datatypes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows as input tensors, one per column; what is missing is null."""
     columns = []
-    for name in names:
+    for name, datatype in datatypes.items():
         values = [row.inputs.get(name) for row in rows]
-        datatype = _datatype(values)
         if datatype == "FP64":
             values = [None if value is None else float(value) for value in values]
         columns.append({"name": name, "shape": [len(values)], "datatype": datatype, "data": values})
     return columns
-
-
-def _datatype(values: Sequence[Scalar]) -> str:
-    given = [value for value in values if value is not None]
-    if any(isinstance(value, str) for value in given):
-        return "BYTES"
-    if given and all(isinstance(value, bool) for value in given):
-        return "BOOL"
-    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in given)
-    return "INT64" if given and whole and len(given) == len(values) else "FP64"
 
 
 def to_predictions(answer: Any, count: int) -> list[Prediction]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Protocol
 
-from proa.exam.asking import Ask, Prediction, Unanswered
+from proa.exam.asking import Ask, Prediction, Unanswered, datatypes_of
 from proa.exam.evidence import ROWS, Outcome, make_evidence
 from proa.exam.exam import Exam, GoldenTask, Row
 from proa.exam.scorers import Spoken, score
@@ -67,7 +67,8 @@ def sit(
     """One outcome per row or task, in the exam's order; a failed one says why."""
     if exam.rules.kind == "classic":
         jobs = [exam.rows[start : start + BATCH] for start in range(0, len(exam.rows), BATCH)]
-        parts = _each(jobs, lambda rows: _sit_rows(rows, ask), BATCHES, side, progress)
+        types = datatypes_of(exam.rows)
+        parts = _each(jobs, lambda rows: _sit_rows(rows, ask, types), BATCHES, side, progress)
         return [outcome for part in parts for outcome in part]
     chats = [(task,) for task in exam.tasks]
     parts = _each(chats, lambda tasks: [_sit_task(tasks[0], ask)], CHATS, side, progress)
@@ -96,14 +97,17 @@ def _each(
         return [future.result() for future in futures]
 
 
-def _sit_rows(rows: Sequence[Row], ask: Ask) -> list[Outcome]:
+def _sit_rows(rows: Sequence[Row], ask: Ask, types: Mapping[str, str]) -> list[Outcome]:
     """Ask for a batch; when the model refuses it, halves of it, until the rows at fault remain."""
     try:
-        predictions = ask.rows(rows)
+        predictions = ask.rows(rows, types)
     except Unanswered as error:
         if error.divisible and len(rows) > 1:
             middle = len(rows) // 2
-            return [*_sit_rows(rows[:middle], ask), *_sit_rows(rows[middle:], ask)]
+            return [
+                *_sit_rows(rows[:middle], ask, types),
+                *_sit_rows(rows[middle:], ask, types),
+            ]
         return [_row_outcome(row, error=error) for row in rows]
     return [
         _row_outcome(row, prediction) for row, prediction in zip(rows, predictions, strict=True)

@@ -127,6 +127,9 @@ def build(
         features[name] = ("inputs", name, _TYPES[column_type], _plain(columns[name]))
     for name, values in (outputs or {}).items():
         plain = _plain(values)
+        if any(isinstance(value, list) for value in plain):
+            not_watched[f"outputs.{name}"] = "several values in a row"
+            continue
         features[f"outputs.{name}"] = ("outputs", name, _type_of(plain), plain)
     return _profile("classic", features, blocks, not_watched)
 
@@ -318,7 +321,7 @@ def _plain(values: Any) -> list[Any]:
     return [value if type(value) in _PLAIN else _plain_scalar(value) for value in listed]
 
 
-_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_PLAIN: Final = frozenset({str, int, float, bool, list, type(None)})
 
 
 def _plain_scalar(value: Any) -> Any:

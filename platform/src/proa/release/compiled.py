@@ -211,13 +211,10 @@ def _ordinal(encoder: Any, name: str, categories: Array) -> Encode:
         for code, category in enumerate(categories.tolist())
         if isinstance(category, str)
     }
-    missing = [item for item in categories.tolist() if not isinstance(item, str)]
     known = encoder.handle_unknown == "use_encoded_value"
     unknown = float(encoder.unknown_value) if known else None
-    if missing == [None]:
+    if any(isinstance(item, float) for item in categories.tolist()):  # NaN was seen in training
         codes[None] = float(encoder.encoded_missing_value)
-    elif missing:
-        raise _UnknownPartError(f"missing values of {name} encoded as {missing}")
 
     def encode(values: list[Any]) -> list[float]:
         try:
@@ -274,8 +271,10 @@ def _variants(spec: ClassicSpec, probes: Columns) -> list[tuple[str, dict[str, l
     rows = {column.name: list(probes[column.name]) for column in spec.columns}
     count = len(next(iter(rows.values())))
     found = [("the release's rows", rows)]
-    for row in range(min(count, 8)):
-        found.append((f"row {row}", {name: [values[row]] for name, values in rows.items()}))
+    found += [
+        (f"row {row}", {name: [values[row]] for name, values in rows.items()})
+        for row in range(min(count, 8))
+    ]
     few = {name: values[:8] for name, values in rows.items()}
     for column in spec.columns:
         blank: list[Any] = [None] * len(few[column.name])

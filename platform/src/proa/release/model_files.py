@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,7 +89,7 @@ def load_file(path: Path, model_format: str, *, task: str, trusted: Sequence[str
         task: as the manifest says it: which wrapper an xgboost or lightgbm file gets.
         trusted: types beyond skops' own that the file may hold.
     """
-    readers = {
+    readers: dict[str, Callable[[], Any]] = {
         "skops": lambda: _load_skops(path, trusted),
         "xgboost-json": lambda: _load_xgboost(path, task),
         "lightgbm-text": lambda: LightgbmModel(path),

@@ -173,8 +173,9 @@ def compile_requirements(
             progress,
         )
         if done.returncode != 0:
+            reason = _reason(done.stderr.replace(f"{temporary}/", ""))
             raise InvalidInput(
-                f"{requirements.name} cannot be met: {_reason(done.stderr)}",
+                f"{requirements.name} cannot be met: {reason}",
                 code="requirements_unmet",
                 param="runtime.requirements",
             )

@@ -3,8 +3,10 @@
 Columns come as JSON does (lists of numbers, texts, booleans, nulls) or as arrays; every value is
 checked against the type that the manifest declares, then the model is asked once for all rows.
 
-Null: NaN in numeric columns, None in text columns, NaT in times. Booleans are `bool`, or 1.0, 0.0
-and NaN as soon as one of the column is null.
+Null: None in checked text columns, NaN in numeric ones. In the model's DataFrame it is NaN
+everywhere (NaT in times): of None, scikit-learn's OrdinalEncoder makes one more category and
+ignores its `encoded_missing_value`. Booleans are `bool`, or 1.0, 0.0 and NaN as soon as one of the
+column is null.
 """
 
 from __future__ import annotations
@@ -125,6 +127,7 @@ def _checked_column(column: Column, values: list[Any], refuse_nulls: bool) -> li
     if kinds <= _PLAIN[kind]:
         if kind == "string" or kind == "boolean" or not values:
             return values
+        numbers: list[float]
         if max(map(abs, values)) <= (sys.float_info.max if kind == "double" else _EXACT):
             numbers = list(map(float, values)) if int in kinds else values
             # NaN or infinity makes the sum so; what fails here is looked at one by one below
@@ -132,7 +135,7 @@ def _checked_column(column: Column, values: list[Any], refuse_nulls: bool) -> li
                 return numbers
     allowed = column.nullable and not refuse_nulls
     read = _READ[kind]
-    found = [
+    found: list[Any] = [
         _null(column, row, allowed) if _is_null(value) else read(column, row, value)
         for row, value in enumerate(values)
     ]
@@ -289,7 +292,7 @@ def _series(column: Column, values: Sequence[Any]) -> pd.Series[Any]:
     import pandas as pd
 
     if column.type == "string":
-        return pd.Series(values, dtype=object)
+        return pd.Series([math.nan if value is None else value for value in values], dtype=object)
     if column.type == "datetime":
         return pd.Series(pd.to_datetime(list(values), utc=True).astype("datetime64[us, UTC]"))
     if column.type == "boolean" and all(isinstance(value, bool) for value in values):

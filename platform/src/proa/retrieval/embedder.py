@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 LISTING: Final = "weights.json"
+DESCRIPTION: Final = "embedder.json"
 _MEND: Final = "make setup-engine"
 
 
@@ -57,6 +58,24 @@ class EmbedderFacts:
     dimension: int
     max_tokens: int
     output: str
+
+
+def find_named(cache: Path, name: str) -> Path:
+    """The newest weights folder in `cache` of the embedder with this name.
+
+    Raises:
+        NotFound: there is none; the message names those that are there.
+    """
+    found: dict[str, Path] = {}
+    for description in sorted(cache.glob(f"*/{DESCRIPTION}")):
+        listing = description.parent / LISTING
+        if listing.is_file():
+            about = parse_json(listing.read_bytes(), what=str(listing))
+            found[str(about.get("name"))] = description.parent
+    if name not in found:
+        known = ", ".join(found) or "none"
+        raise NotFound(f"no embedder {name!r} in {cache}: there are {known}", hint=_MEND)
+    return found[name]
 
 
 class Embedder:
@@ -182,7 +201,7 @@ def read_facts(folder: Path, *, verify: bool = True) -> EmbedderFacts:
         files = {str(name): str(entry["sha256"]) for name, entry in listing["files"].items()}
         if verify:
             _verify(folder, files)
-        about = parse_json((folder / "embedder.json").read_bytes(), what="embedder.json")
+        about = parse_json((folder / DESCRIPTION).read_bytes(), what=DESCRIPTION)
         return EmbedderFacts(
             name=str(listing["name"]),
             digest=digest_bytes(data),
@@ -192,7 +211,7 @@ def read_facts(folder: Path, *, verify: bool = True) -> EmbedderFacts:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise InvalidInput(
-            f"{folder} holds no embedder: {LISTING} and embedder.json expected ({error!r})",
+            f"{folder} holds no embedder: {LISTING} and {DESCRIPTION} expected ({error!r})",
             hint=_MEND,
         ) from error
 

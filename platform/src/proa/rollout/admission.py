@@ -63,4 +63,4 @@ def admit(
 
 
 def _judges(line: Line, digest: str) -> bool:
-    return line["action"] == "judged" and line["details"].get("candidate") == digest
+    return bool(line["action"] == "judged" and line["details"].get("candidate") == digest)

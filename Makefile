@@ -115,7 +115,7 @@ bench-%: setup ## one benchmark
 	@$(PY) -m tests.bench.$*
 
 up: setup setup-engine ## start the fleet on this machine and leave it running
-	@.venv/bin/proa up
+	@.venv/bin/proa up --engine smollm2
 
 down: setup ## stop it
 	@.venv/bin/proa down

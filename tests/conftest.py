@@ -12,7 +12,6 @@ from hypothesis import settings
 
 from tests import processes as _processes
 
-
 # Two cores shared with real processes: a slow example says nothing about the code.
 settings.register_profile("proa", deadline=None)
 settings.load_profile("proa")

@@ -1,4 +1,4 @@
-"""`python -m proa_pipelines run PROJECT …` and `python -m proa_pipelines compile KIND FILE`."""
+"""`python -m proa_pipelines run | materialize | compile`, see `--help`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--until", choices=UNTIL, default="promote", help="how far (default promote)")
     run.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
+    online = verbs.add_parser("materialize", help="bring the online features up to a moment")
+    online.add_argument("project", type=Path, help="the folder that holds proa.yaml")
+    online.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
+    online.add_argument("--until", required=True, metavar="TIME", help="RFC 3339 with a zone")
     build = verbs.add_parser("compile", help="write a pipeline as IR YAML for a cluster")
     build.add_argument("kind", choices=("classic", "llm"))
     build.add_argument("target", type=Path, metavar="FILE")
@@ -44,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         if options.verb == "compile":
             runner.compile_pipeline(options.kind, options.target, until=options.until)
             return 0
+        if options.verb == "materialize":
+            _materialize(options)
+            return 0
         runner.run(
             options.project,
             options.home,
@@ -57,6 +64,14 @@ def main(argv: list[str] | None = None) -> int:
             print(f"hint: {error.hint}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _materialize(options: argparse.Namespace) -> None:
+    from proa_pipelines.release_steps import materialize
+
+    done = materialize(str(options.project), str(options.home), options.until)
+    for view, window in done.items():
+        print(f"  {view}  {' to '.join(window) if window else 'up to date'}")
 
 
 def _pair(text: str) -> tuple[str, str]:

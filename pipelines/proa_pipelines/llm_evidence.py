@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from proa_pipelines.llm_staging import Parts, questions_of
+from proa_pipelines.llm_staging import Asked, Parts
 
 _COLOURS = ("#1b6ca8", "#d1793b", "#4a9d6f", "#8a5a9e", "#8a8a8a", "#b8495c", "#6f7f2f", "#3b3b3b")
 
 
-def write(folder: Path, parts: Parts) -> None:
+def write(folder: Path, parts: Parts, asked: Sequence[Asked]) -> None:
     """Write `retrieval.json` and `retrieval.png` below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [_row(parts, item) for item in questions_of(parts.project)]
+    rows = [_row(item) for item in asked]
     (folder / "retrieval.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False))
     if parts.searcher is not None and rows:
         _draw(folder / "retrieval.png", rows, parts)
 
 
-def _row(parts: Parts, item: dict[str, Any]) -> dict[str, Any]:
-    made = parts.prepare(item["question"])
+def _row(asked: Asked) -> dict[str, Any]:
+    made = asked.prepared
     return {
-        "suite": item["suite"],
-        "question": item["question"],
+        "suite": asked.suite,
+        "question": made.question,
         "best": max((hit.cosine for hit in made.retrieved), default=None),
         "retrieved": [hit.citation() for hit in made.retrieved],
         "guard": [finding.to_wire() for finding in made.findings],

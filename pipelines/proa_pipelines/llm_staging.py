@@ -57,6 +57,15 @@ _PROBES: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question of the exam and how far it comes without the engine; never part of a release."""
+
+    suite: str
+    cites: tuple[str, ...]
+    prepared: Prepared
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a question passes on its way to the engine, as the assistant will build it."""
@@ -86,7 +95,7 @@ def lay_out(
     index: Path | None,
     prompt: Prompt,
     run: str,
-) -> tuple[Parts, dict[str, Any]]:
+) -> tuple[Parts, tuple[Asked, ...], dict[str, Any]]:
     """Write every file of the release below `folder`, check the whole as `create` will.
 
     Args:
@@ -96,15 +105,17 @@ def lay_out(
         run: the pipeline run's id.
 
     Returns:
-        The parts, and `files` (paths), `size` (bytes), `problems` and `metrics`.
+        The parts, the exam's questions as prepared by them, and `files` (paths), `size` (bytes),
+        `problems`, `metrics`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _copy_files(project, folder, selected, index)
     parts = _build(project, folder, selected, prompt)
     _check_room(parts.spec)
-    metrics = _metrics(parts)
+    asked = _ask(parts)
+    metrics = _metrics(parts, asked)
     _write_selftest(folder / _SELFTEST, parts)
-    profile = _write_profile(folder, parts)
+    profile = _write_profile(folder, asked)
     _copy_code(project, folder / "code")
     manifest = {
         "name": project.name,
@@ -129,20 +140,19 @@ def lay_out(
         "problems": list(parts.packer.problems),
         "metrics": metrics,
     }
-    return parts, told
+    return parts, asked, told
 
 
-def questions_of(project: Project) -> list[dict[str, Any]]:
-    """The exam's single questions: `question` and, where the task names them, `cites`."""
-    if project.path("exam") is None:
-        return []
+def _ask(parts: Parts) -> tuple[Asked, ...]:
+    if parts.project.path("exam") is None:
+        return ()
     from proa.exam.exam import load
 
-    return [
-        {"question": task.question, "suite": task.suite, "cites": list(task.expect.cites or ())}
-        for task in load(project).tasks
+    return tuple(
+        Asked(task.suite, tuple(task.expect.cites or ()), parts.prepare(task.question))
+        for task in load(parts.project).tasks
         if task.question is not None
-    ]
+    )
 
 
 def _copy_files(project: Project, folder: Path, selected: Selected, index: Path | None) -> None:
@@ -213,23 +223,20 @@ def _check_room(spec: LlmSpec) -> None:
         )
 
 
-def _metrics(parts: Parts) -> dict[str, float]:
+def _metrics(parts: Parts, asked: Sequence[Asked]) -> dict[str, float]:
     if parts.searcher is None:
         return {}
     info = parts.searcher.index.info
     metrics = {"documents": float(info.documents), "chunks": float(info.chunks)}
-    judged = [item for item in questions_of(parts.project) if item["cites"]]
-    if judged:
-        found = [_is_found(parts.searcher, item["question"], item["cites"]) for item in judged]
-        metrics["retrieval_recall"] = sum(found) / len(found)
-    return metrics
+    found = [_is_found(item) for item in asked if item.cites]
+    return {**metrics, "retrieval_recall": sum(found) / len(found)} if found else metrics
 
 
-def _is_found(searcher: Searcher, question: str, cites: Sequence[str]) -> bool:
-    hits = searcher.search(question)
+def _is_found(asked: Asked) -> bool:
+    hits = asked.prepared.retrieved
     return all(
         any(hit.id.startswith(wanted) or hit.source.startswith(wanted) for hit in hits)
-        for wanted in cites
+        for wanted in asked.cites
     )
 
 
@@ -258,28 +265,24 @@ def _headings(searcher: Searcher | None) -> list[str]:
     return [f"What does the documentation say about {name}?" for name in distinct[::step][:_CASES]]
 
 
-def _write_profile(folder: Path, parts: Parts) -> str | None:
+def _write_profile(folder: Path, asked: Sequence[Asked]) -> str | None:
     """The reference: the exam's questions, as far as they come without the engine."""
-    questions = [item["question"] for item in questions_of(parts.project)]
-    if not questions:
+    if not asked:
         return None
     from proa.profile import reference
 
-    records = []
-    for question in questions:
-        made = parts.prepare(question)
-        records.append(
-            {
-                "question": question,
-                "retrieved": [
-                    {"id": hit.id, "title": hit.title, "score": hit.cosine}
-                    for hit in made.retrieved
-                ],
-                "refused": made.refusal is not None,
-                "guard": [finding.to_wire() for finding in made.findings],
-            }
-        )
-    return reference.write_answers(folder, records)
+    return reference.write_answers(folder, [_record(item.prepared) for item in asked])
+
+
+def _record(made: Prepared) -> dict[str, Any]:
+    return {
+        "question": made.question,
+        "retrieved": [
+            {"id": hit.id, "title": hit.title, "score": hit.cosine} for hit in made.retrieved
+        ],
+        "refused": made.refusal is not None,
+        "guard": [finding.to_wire() for finding in made.findings],
+    }
 
 
 def _snapshot(parts: Parts) -> dict[str, Any] | None:

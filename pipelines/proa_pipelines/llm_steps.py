@@ -186,7 +186,7 @@ def stage(
     from proa_pipelines import engines, llm_evidence, llm_staging
 
     found = open_project(project, overrides)
-    parts, done = llm_staging.lay_out(
+    parts, asked, done = llm_staging.lay_out(
         found,
         Path(release),
         selected=engines.select(found.llm.engine, Path(home), os.environ),
@@ -196,7 +196,7 @@ def stage(
     )
     for problem in done["problems"]:
         note(f"WARNING: {found.llm.prompt}: {problem}")
-    llm_evidence.write(Path(evidence), parts)
+    llm_evidence.write(Path(evidence), parts, asked)
     note(f"{len(done['files'])} files, {done['size']:,} bytes, selftest reproduced")
     facts(**done)
 

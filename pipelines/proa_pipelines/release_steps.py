@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,36 @@ def gate(project: str, overrides: str, home: str, release: str) -> str:
 
 
 def promote(project: str, overrides: str, home: str, release: str) -> None:
-    """Ask for the rollout and wait for its end."""
+    """Ask for the rollout. A first release is waited for; a canary goes on without the pipeline.
+
+    A canary takes as long as its calls take to come: minutes under load, days without. A pod that
+    waited for it would be the one thing that must not be restarted.
+    """
     import proa
 
     name = open_project(project, overrides).name
-    status = proa.connect(home).promote(ReleaseRef.parse(release), reason="pipeline")
-    note(f"{name}: champion is {ReleaseRef.parse(status['champion']).short}")
-    facts(promoted=True, champion=status["champion"])
+    ref = ReleaseRef.parse(release)
+    fleet = proa.connect(home)
+    first = fleet.status(name)["champion"] is None
+    status = fleet.promote(ref, reason="pipeline", wait=first)
+    done = status["champion"] == release
+    note(f"{ref.short} is champion" if done else f"{ref.short} asked for: {status['message']}")
+    facts(promoted=done, phase=status["phase"], champion=status["champion"])
+
+
+def materialize(project: str, home: str, until: str) -> dict[str, Any]:
+    """Bring the online rows of the project's feature views up to `until`, an aware RFC 3339 time.
+
+    What a scheduled job does between pipeline runs; views that are already there stay as they are.
+    """
+    from proa.features import store
+
+    views = load_project(Path(project)).classic.features
+    if views is None:
+        raise NotFound(f"{project}: proa.yaml names no feature views")
+    moment = datetime.fromisoformat(until)
+    names = [view.view for view in views.views]
+    done = store.materialize(Path(home) / "feast", until=moment, views=names)
+    return {
+        name: [t.isoformat() for t in window] if window else None for name, window in done.items()
+    }

@@ -27,7 +27,9 @@ from proa.project import load as load_project
 from proa_pipelines import conditions
 from proa_pipelines.steps import UNTIL, parse
 
-_TOP = ("release", "verdict", "reason", "promoted", "mlflow_run")
+_TOP = ("release", "verdict", "reason", "promoted", "phase", "mlflow_run")
+
+_LOGS_KEPT = 10
 
 Say = Callable[[str], None]
 
@@ -103,8 +105,8 @@ def run(
         say: gets each line for people; prints it when None.
 
     Returns:
-        project, kind, run, seconds, steps (name, seconds, facts), and what there is of
-        release, verdict, reason, promoted, mlflow_run, staged.
+        project, kind, run, log, seconds, steps (name, seconds, facts), and what there is of
+        release, verdict, reason, promoted, phase, mlflow_run, staged.
 
     Raises:
         ProaError: what a step raised.  Refused: the verdict is no pass and `until` is promote.
@@ -125,9 +127,10 @@ def run(
     }
     folder = home.resolve() / "projects" / found.name
     folder.mkdir(parents=True, exist_ok=True)
+    body["log"] = str(log := _new_log(folder, run_id))
     error: ProaError | None = None
     try:
-        staged = _execute(found.kind, until, folder, report, arguments)
+        staged = _execute(found.kind, until, log, report, arguments)
         if staged is not None:
             body["staged"] = str(staged)
     except ProaError as raised:
@@ -142,6 +145,13 @@ def run(
     if error is not None:
         raise error
     return body
+
+
+def _new_log(folder: Path, run_id: str) -> Path:
+    """This run's log; of the older ones the newest few stay (ids sort by time)."""
+    for old in sorted(folder.glob("pipeline-*.log"))[: 1 - _LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+    return folder / f"pipeline-{run_id}.log"
 
 
 def _printer(out: TextIO) -> Say:
@@ -160,15 +170,15 @@ def _refusal(body: Mapping[str, Any]) -> Refused | None:
 
 
 def _execute(
-    kind: str, until: str, folder: Path, report: Report, arguments: dict[str, str]
+    kind: str, until: str, log_path: Path, report: Report, arguments: dict[str, str]
 ) -> Path | None:
     """Run every step below a temporary folder; returns where the staged release was kept."""
     from kfp import local
 
     pipeline = import_module(f"proa_pipelines.{kind}").build(until)
     conditions.mend()
+    folder = log_path.parent
     root = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
-    log_path = folder / "pipeline.log"
     # OpenMP's threads spin while they wait: with other processes on the same cores a fit of 0.6 s
     # takes 5 s. Children inherit this; whoever set it before keeps it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -54,7 +54,7 @@ class Gateway:
         self.keys = KeyStore(ledger)
         self.store = SqliteCallStore(ledger)
         self.spool = Spool(Path(asked.spool))
-        import os; self.mover = Mover(self.spool, self.store, interval=float(os.environ.get("H4_MV","0.2")))
+        self.mover = Mover(self.spool, self.store)
         self.routes = WatchedFile(
             path_of(asked.routes, what="--routes"), parse_routes, empty=RouteTable(0, {})
         )
@@ -92,9 +92,6 @@ class Gateway:
         # What lives from here on is small; what was loaded is never garbage.
         gc.collect()
         gc.freeze()
-        import os
-        if os.environ.get("H4_GC")=="1": gc.disable()
-        if os.environ.get("H4_GC")=="2": gc.set_threshold(20000,50,100)
 
     async def drain(self) -> None:
         """Every call is in the ledger, every connection closed."""
@@ -151,7 +148,7 @@ def main() -> int:
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     # The mover shares this process: an answer waits for it at most this long, not 5 ms.
-    import os; sys.setswitchinterval(float(os.environ.get("H4_SI","0.0005")))
+    sys.setswitchinterval(0.0001)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         Gateway(arguments).run()

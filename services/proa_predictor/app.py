@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from proa.errors import Internal, NotFound, ProaError, Unavailable
+from proa.errors import Internal, InvalidInput, NotFound, ProaError, Unavailable
 from proa.http import headers as names
 from proa.http.bodies import (
     ClientGone,
@@ -28,7 +29,6 @@ from proa.http.bodies import (
     decode_object,
     encode_error,
     read_body,
-    send_error,
     send_json,
     status_of,
 )
@@ -39,7 +39,7 @@ from proa_predictor.metrics import Metrics
 from proa_predictor.predictor import Predictor
 from proa_predictor.question import Question, Reader
 
-__all__ = ["Endpoint", "Faults", "dispatch", "routes"]
+__all__ = ["Endpoint", "Faults", "answer_error", "dispatch", "endpoints", "routes"]
 
 BODY_BYTES: Final = 8 << 20
 """Bytes one request body may have: 8 MiB, about 10,000 rows of 20 columns."""
@@ -132,12 +132,9 @@ class Endpoint:
     ) -> None:
         rows = question.rows if question is not None and answer is not None else 0
         self._metrics.count(status, seconds, rows)
-        try:
-            self._predictor.record(
-                caller, status=status, latency_ms=seconds * 1000, question=question, answer=answer
-            )
-        except ProaError as error:  # an event time that means nothing was answered with 400
-            _log.warning("request %s has no event: %s", caller.request, error.message)
+        self._predictor.record(
+            caller, status=status, latency_ms=seconds * 1000, question=question, answer=answer
+        )
 
 
 def dispatch(hot: Mapping[str, App], cold: App, predictor: Predictor) -> App:
@@ -201,9 +198,13 @@ def routes(
         _check_model(request, name)
         return JSONResponse({"name": name, "ready": health.ready}, 200 if health.ready else 503)
 
-    async def other_model(request: Request) -> Response:
+    async def elsewhere(request: Request) -> Response:
+        """A POST that `endpoints` does not know: another model or another version."""
         _check_model(request, name)
-        raise NotFound("POST is the method of this path", code="unknown_path")
+        raise NotFound(
+            f"this predictor serves {loaded.ref.short}, not {request.url.path[:200]!r}",
+            code="unknown_version",
+        )
 
     return [
         *operations(health, metrics.registry),  # BentoML's own /healthz and /readyz come first
@@ -213,7 +214,9 @@ def routes(
         Route("/v2/health/ready", ready),
         Route("/v2/models/{name}", metadata),
         Route("/v2/models/{name}/ready", model_ready),
-        Route("/v2/models/{name}/infer", other_model, methods=["GET", "POST"]),
+        Route("/v2/models/{name}/infer", elsewhere, methods=["POST"]),
+        Route("/v2/models/{name}/versions/{version}/infer", elsewhere, methods=["POST"]),
+        Route("/v1/models/{name}/predict", elsewhere, methods=["POST"]),
     ]
 
 
@@ -226,19 +229,22 @@ def _check_model(request: Request, name: str) -> None:
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for proa's errors."""
-    assert isinstance(error, ProaError)
-    identity = request.headers.get(names.REQUEST)
-    return Response(encode_error(error, identity), status_of(error), media_type="application/json")
-
-
-async def refuse_path(scope: Scope, _: Receive, send: Send) -> None:
-    """404 for a path that nobody knows."""
-    path = scope["path"][:200]
-    error = NotFound(
-        f"no path {path!r}: expected /v1/predict or /v2/models/NAME/infer", code="unknown_path"
-    )
-    await send_error(send, error)
+    """Starlette's handler: proa's errors, and what Starlette and BentoML raise of their own."""
+    if isinstance(error, HTTPException):
+        path = request.url.path[:200]
+        status = error.status_code
+        if status == 404:
+            hint = "expected /v1/predict or /v2/models/NAME/infer"
+            error = NotFound(f"no path {path!r}: {hint}", code="unknown_path")
+        elif status == 405:
+            error = InvalidInput(f"{request.method} is no method of {path!r}", code="wrong_method")
+        else:
+            error = Unavailable(str(error.detail), code="not_ready")
+    else:
+        assert isinstance(error, ProaError)
+        status = status_of(error)
+    body = encode_error(error, request.headers.get(names.REQUEST))
+    return Response(body, status, media_type="application/json")
 
 
 def endpoints(

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from proa.errors import ProaError
@@ -31,7 +32,8 @@ def host(
     """
     import bentoml
 
-    ours = Starlette(routes=routes, exception_handlers={ProaError: answer_error})
+    handlers: dict[Any, Any] = {ProaError: answer_error, HTTPException: answer_error}
+    ours = Starlette(routes=routes, exception_handlers=handlers)
 
     @bentoml.service(
         name=name,
@@ -48,4 +50,5 @@ def host(
     service: Any = Service
     service.mount_asgi_app(ours, path="/")
     app = service.to_asgi()
+    app.add_exception_handler(HTTPException, answer_error)
     return app, app.router.lifespan_context(app)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from proa.errors import InvalidInput
 from proa.events.event import prediction_event
 from proa.http.clock import Clock
 from proa.release.scoring import checked
@@ -63,9 +64,9 @@ class Predictor:
             ProaError: what is wrong with the question, or that features are unknown or stale.
         """
         columns, ages = question.columns, None
+        now = caller.moment() or self._clock.now()
         if columns is None:
             assert self._features is not None, "the reader refuses entities without features"
-            now = caller.moment() or self._clock.now()
             read, ages = await self._features.read(question.entities, now)
             columns = {c.name: read[c.name] for c in self._spec.columns if c.name in read}
         values = checked(self._spec, columns)
@@ -114,7 +115,7 @@ class Predictor:
                 unit=caller.unit,
                 variant=caller.variant,
                 trace=caller.trace,
-                time=caller.moment() if caller.event_time else None,
+                time=_event_time(caller),
             )
         )
 
@@ -128,3 +129,10 @@ class Predictor:
         return [
             dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)
         ]
+
+
+def _event_time(caller: Caller) -> datetime | None:
+    try:
+        return caller.moment()
+    except InvalidInput:  # it was answered with 400; that happened now
+        return None

@@ -5,6 +5,10 @@ exactly and additively: base + sum of contributions = margin, before calibration
 the margin monotonically. Linear models: the same. Anything else: the probability or prediction
 itself, by permutation over the background rows.
 
+Trees are explained by their own node counts (`tree_path_dependent`). Against background rows
+(`interventional`), shap 0.51 on scikit-learn 1.9's histogram trees leaves up to 0.13 of the margin
+unexplained, without a word. So additivity is measured before the first answer, never assumed.
+
 shap is imported with the first question that wants reasons: it takes 80 MiB and two seconds, and
 most predictors are never asked.
 """
@@ -60,7 +64,8 @@ class Explainer:
 
         Returns:
             The reasons, what was explained (`margin`, `probability`, `prediction`), and the base:
-            the mean over the background rows, to which the contributions are added.
+            its mean over the training rows (trees) or background rows, to which the contributions
+            are added.
 
         Raises:
             InvalidInput: `no_explainer`: the release declares none, or the task has none.
@@ -107,7 +112,9 @@ class Explainer:
         estimator, encode, owners = self._parts()
         rows = None if self._background is None else checked(self._spec, self._background)
         data = None if rows is None else encode(rows)[:_BACKGROUND]
-        explain = _of_trees(shap, estimator, data) or _of_line(shap, estimator, data)
+        explain = _of_trees(shap, estimator) or _of_line(shap, estimator, data)
+        if explain is not None and data is not None and not _adds_up(explain, estimator, data):
+            explain = None
         self.explained = self._space(estimator)
         if explain is None:
             explain, encode, owners = self._by_permutation(shap, rows)
@@ -170,11 +177,23 @@ class Explainer:
         return explain, encode, names
 
 
-def _of_trees(
-    shap: Any, estimator: Any, data: Array | None
-) -> Callable[[Array], tuple[Array, float]] | None:
+def _adds_up(explain: Callable[[Array], tuple[Array, float]], estimator: Any, data: Array) -> bool:
+    """Whether base and contributions give what the estimator says."""
+    if hasattr(estimator, "decision_function"):
+        truth = estimator.decision_function(data)
+    elif type(estimator).__module__.startswith("xgboost"):
+        truth = estimator.predict(data, output_margin=True)
+    elif hasattr(estimator, "predict_proba"):
+        truth = estimator.predict_proba(data)[:, -1]
+    else:
+        truth = estimator.predict(data)
+    contributions, base = explain(data)
+    return bool(np.allclose(contributions.sum(axis=1) + base, truth, atol=1e-4))
+
+
+def _of_trees(shap: Any, estimator: Any) -> Callable[[Array], tuple[Array, float]] | None:
     try:
-        explainer = shap.TreeExplainer(estimator, data)
+        explainer = shap.TreeExplainer(estimator, feature_perturbation="tree_path_dependent")
     except Exception:  # shap says "not a tree model" with classes of its own
         return None
 

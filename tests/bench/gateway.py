@@ -28,6 +28,7 @@ from tests.processes import Processes, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASE = "m/1@sha256:" + "ab" * 32
+DELTAS, PACE_MS = 32, 20
 _TICK = os.sysconf("SC_CLK_TCK")
 
 INFER = json.dumps(
@@ -54,6 +55,7 @@ class Sample:
 
     latencies: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     bad: int = 0
@@ -66,13 +68,13 @@ class Sample:
 class Connection(asyncio.Protocol):
     """One keep-alive connection in a closed loop; streams are read to their end."""
 
-    def __init__(self, request: bytes, sample: Sample, until: float) -> None:
-        self._request, self._sample, self._until = request, sample, until
+    def __init__(self, request: bytes, sample: Sample, until: float, wait: float) -> None:
+        self._request, self._sample, self._until, self._wait = request, sample, until, wait
         self.finished = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._ask()
+        asyncio.get_running_loop().call_later(self._wait, self._ask)
 
     def _ask(self) -> None:
         self._buffer, self._first, self._whole = b"", None, -1
@@ -92,8 +94,11 @@ class Connection(asyncio.Protocol):
             at = head.find(b"content-length:")
             size = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 1 << 60
             self._whole = end + 4 + size
-        if self._first is None and b'"content"' in self._buffer:
+        if self._first is not None:
+            self._sample.gaps.append((now - self._last) * 1000)
+        elif b'"content"' in self._buffer:
             self._first = now
+        self._last = now
         streamed = self._whole > 1 << 59
         if streamed and not self._buffer.endswith(b"0\r\n\r\n"):
             return
@@ -118,21 +123,20 @@ class Connection(asyncio.Protocol):
             self.finished.set_result(None)
 
 
-def round_of(port: int, request: bytes, connections: int, seconds: float, pid: int) -> Sample:
-    """One closed-loop round."""
+def round_of(
+    port: int, request: bytes, connections: int, seconds: float, pid: int, spread: float = 0.0
+) -> Sample:
+    """One closed-loop round; the connections begin evenly over `spread` seconds."""
     sample = Sample()
 
     async def run() -> None:
         until = time.perf_counter() + seconds
         loop = asyncio.get_running_loop()
-        opened = [
-            (
-                await loop.create_connection(
-                    lambda: Connection(request, sample, until), "127.0.0.1", port
-                )
-            )[1]
-            for _ in range(connections)
-        ]
+        opened = []
+        for number in range(connections):
+            connection = Connection(request, sample, until, spread * number / connections)
+            await loop.create_connection(lambda one=connection: one, "127.0.0.1", port)
+            opened.append(connection)
         await asyncio.gather(*(connection.finished for connection in opened))
 
     cpu, begun = cpu_seconds(pid), time.perf_counter()
@@ -146,6 +150,17 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def machine_seconds() -> float:
+    """CPU seconds all of this machine has spent on anything."""
+    user, nice, system = Path("/proc/stat").read_text().split(maxsplit=4)[1:4]
+    return (int(user) + int(nice) + int(system)) / _TICK
+
+
+def own_seconds(processes: Processes) -> float:
+    """CPU seconds of this process and of those it started."""
+    return cpu_seconds(os.getpid()) + sum(cpu_seconds(proc.pid) for proc in processes.running)
 
 
 def resident_mib(pid: int) -> float:
@@ -177,7 +192,7 @@ class Bench:
             for name, more in {
                 "fast": (),
                 "slow": ("--delay-ms", "20"),
-                "paced": ("--deltas", "16", "--pace-ms", "5"),
+                "paced": ("--deltas", str(DELTAS), "--pace-ms", str(PACE_MS)),
             }.items()
         }
         store = KeyStore(self.home / "ledger.db")
@@ -218,12 +233,13 @@ class Bench:
             chat = {**CHAT, "model": model, **({"stream": True} if stream else {})}
             path, body = "/v1/chat/completions", json.dumps(chat, separators=(",", ":")).encode()
         straight, through = request_bytes(path, body, None), request_bytes(path, body, self.key)
+        spread = DELTAS * PACE_MS / 1000 if stream else 0.0
         round_of(self.port, through, connections, 0.3, self.pid)
         direct, ours = [], []
         for _ in range(self.rounds):
-            port = self.ports[upstream]
-            direct.append(round_of(port, straight, connections, self.seconds, self.pid))
-            ours.append(round_of(self.port, through, connections, self.seconds, self.pid))
+            rest = (connections, self.seconds, self.pid, spread)
+            direct.append(round_of(self.ports[upstream], straight, *rest))
+            ours.append(round_of(self.port, through, *rest))
         bad = sum(sample.bad for sample in [*direct, *ours])
         if bad:
             raise SystemExit(f"{bad} answers of {model} were not whole: no figures")
@@ -247,20 +263,21 @@ class Bench:
         value = _median(ours, lambda s: len(s.latencies) / s.cpu_seconds)
         self.row(f"{name}: requests per CPU-second", value, "1/s", None, 1500.0, at_least=True)
 
-    def first_token(self, name: str, connections: int, bar: float) -> None:
+    def streams(self, name: str, connections: int, bars: tuple[float, float]) -> None:
+        """Streams of `DELTAS` deltas, `PACE_MS` apart; the gap of two deltas tells a stall."""
         direct, ours = self.pair("paced", "llm", connections, stream=True)
-        for q in (0.5, 0.99):
-            before, after = (
-                _median(samples, lambda s, q=q: s.percentile(q, s.first))
-                for samples in (direct, ours)
-            )
-            limit = bar if q == 0.99 else None
-            self.row(f"{name}: added time to first token p{q * 100:.0f}", after - before, "ms",
-                     before, limit)  # fmt: skip
-        whole = _median(ours, lambda s: s.percentile(0.5)) - _median(
-            direct, lambda s: s.percentile(0.5)
-        )
-        self.row(f"{name}: added to a whole stream of 16 deltas p50", whole, "ms")
+        for what, of, bar in (
+            ("time to first token", lambda s: s.first, bars[0]),
+            ("gap of two deltas", lambda s: s.gaps, bars[1]),
+        ):
+            for q in (0.5, 0.99):
+                before, after = (
+                    _median(samples, lambda s, q=q, of=of: s.percentile(q, of(s)))
+                    for samples in (direct, ours)
+                )
+                limit = bar if q == 0.99 else None
+                figure = f"{name}: {what}, added p{q * 100:.0f}"
+                self.row(figure, after - before, "ms", before, limit)
 
     def row(
         self, figure: str, value: float, unit: str, peer: float | None = None,
@@ -290,6 +307,7 @@ def main() -> int:
         try:
             bench = Bench(processes, Path(folder), asked.seconds, asked.rounds)
             print(f"{'figure':<58} {'value':>10} unit {'direct':>10} {'bar':>9}")
+            begun = (time.perf_counter(), machine_seconds() - own_seconds(processes))
             bench.row("memory after start", resident_mib(bench.pid), "MiB")
             bench.added("infer, 1 connection, 0 ms", "fast", "classic", 1, 2.0)
             bench.added("infer, 1 connection, 20 ms", "slow", "classic", 1, 2.0)
@@ -297,9 +315,12 @@ def main() -> int:
             bench.added("chat, 1 connection, 0 ms", "fast", "llm", 1, 2.0)
             bench.throughput("infer, 32 connections, 0 ms", "fast", "classic", 32)
             bench.throughput("chat, 64 connections, 20 ms", "slow", "llm", 64)
-            bench.first_token("stream, 1 connection", 1, 5.0)
-            bench.first_token("stream, 32 connections", 32, 5.0)
+            bench.streams("1 stream", 1, (5.0, 1.0))
+            bench.streams("32 streams", 32, (5.0, 1.0))
             bench.row("memory after all of this", resident_mib(bench.pid), "MiB")
+            others = machine_seconds() - own_seconds(processes) - begun[1]
+            share = 100 * others / (time.perf_counter() - begun[0]) / (os.cpu_count() or 1)
+            bench.row("CPU used by others meanwhile (0 on a quiet machine)", share, "%")
         finally:
             processes.close()
     target = REPOSITORY / "build" / "bench" / "gateway.json"

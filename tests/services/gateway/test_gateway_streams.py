@@ -204,6 +204,34 @@ def test_a_client_that_leaves_before_the_answer(running: House, seen: Callable[.
     assert (counts["errors"], counts["client_gone"]) == (0, 1)
 
 
+def test_a_stream_longer_than_the_drain_is_cut_without_a_clean_end(house: House) -> None:
+    house.extra = ("--drain-seconds", "1")
+    up = house.upstream(ASSISTANT)
+    house.route("python-help", "llm", champion=(ASSISTANT, up.url, True, 1))
+    house.start()
+    assert house.proc is not None
+    client, proc, got = house.client("call"), house.proc, []
+
+    def read() -> None:
+        body = chat({"deltas": 10_000, "pace_ms": 20})
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            for piece in answer.iter_raw():
+                if not got:
+                    proc.terminate()
+                got.append(piece)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        read()
+    content = b"".join(got)
+    assert b"w5" in content  # what was under way went on for a while
+    assert b"[DONE]" not in content
+    assert house.proc.wait(10) == 0
+    house.start()
+    (call,) = house.calls()
+    assert (call["complete"], call["error"]) == (False, "shutdown")
+    assert call["tokens_out"] > 5
+
+
 def test_connections_are_used_again_after_a_stream(
     running: House, seen: Callable[..., Any]
 ) -> None:

@@ -42,6 +42,7 @@ HEADERS_LIMIT: Final = 32 << 10
 # Longer than any client's pool keeps an idle connection: if the server closes first, a request
 # sent in that moment is lost.
 _KEEP_ALIVE_SECONDS: Final = 75
+_CUT_SECONDS: Final = 1.0
 
 
 class Health:
@@ -180,6 +181,9 @@ async def _serve(
         raise group_error.exceptions[0] from None
     finally:
         health.drain()
+        # What the drain cut short still has a record to write.
+        if cut := [task for server in servers for task in server.server_state.tasks]:
+            await asyncio.wait(cut, timeout=_CUT_SECONDS)
         if on_drain is not None:
             await on_drain()
 

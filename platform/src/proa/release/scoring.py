@@ -62,6 +62,7 @@ _PLAIN: Final[dict[str, frozenset[type]]] = {
     "string": frozenset({str}),
     "datetime": frozenset(),
 }
+_PLAIN_OR_NULL: Final = {kind: types | {_NONE} for kind, types in _PLAIN.items()}
 
 
 def score(model: Any, spec: ClassicSpec, columns: Columns) -> Outputs:
@@ -124,16 +125,16 @@ def _as_list(name: str, values: Any) -> list[Any]:
 def _checked_column(column: Column, values: list[Any], refuse_nulls: bool) -> list[Any]:
     kind = column.type
     kinds = set(map(type, values))
-    if kinds <= _PLAIN[kind]:
-        if kind == "string" or kind == "boolean" or not values:
-            return values
-        numbers: list[float]
-        if max(map(abs, values)) <= (sys.float_info.max if kind == "double" else _EXACT):
-            numbers = list(map(float, values)) if int in kinds else values
-            # NaN or infinity makes the sum so; what fails here is looked at one by one below
-            if math.isfinite(sum(numbers)):
-                return numbers
     allowed = column.nullable and not refuse_nulls
+    if kinds <= _PLAIN[kind]:
+        if kind == "string" or kind == "boolean" or not values or _plain_numbers(kind, values):
+            return list(map(float, values)) if int in kinds else values
+    elif allowed and kinds <= _PLAIN_OR_NULL[kind]:
+        if kind == "string":
+            return values
+        known = [value for value in values if value is not None]
+        if kind != "boolean" and (not known or _plain_numbers(kind, known)):
+            return [math.nan if value is None else float(value) for value in values]
     read = _READ[kind]
     found: list[Any] = [
         _null(column, row, allowed) if _is_null(value) else read(column, row, value)
@@ -142,6 +143,13 @@ def _checked_column(column: Column, values: list[Any], refuse_nulls: bool) -> li
     if kind == "boolean" and None in found:
         return [math.nan if value is None else float(value) for value in found]
     return found
+
+
+def _plain_numbers(kind: str, values: list[Any]) -> bool:
+    """Whether all are in range; what fails here is looked at one by one."""
+    if max(map(abs, values)) > (sys.float_info.max if kind == "double" else _EXACT):
+        return False
+    return math.isfinite(sum(map(float, values)))  # NaN or infinity makes the sum so
 
 
 def _is_null(value: Any) -> bool:

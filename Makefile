@@ -23,7 +23,7 @@ IMAGES := gateway predictor assistant monitor controller pipelines
 # A lane is a folder below tests/ which holds tests; `lint` has none.
 LANES := $(foreach lane,architecture unit contract services story charts cluster,\
   $(if $(wildcard tests/$(lane)/test_*.py tests/$(lane)/*/test_*.py),$(lane)))
-BENCHES := $(filter-out __init__ _%,$(basename $(notdir $(wildcard tests/bench/[a-z]*.py))))
+BENCHES := $(filter-out __init__ rows _%,$(basename $(notdir $(wildcard tests/bench/[a-z]*.py))))
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 

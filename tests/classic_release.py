@@ -141,6 +141,7 @@ def build(
     folder: Path,
     *,
     model: Any = None,
+    examples: tuple[dict[str, list[Any]], Any] | None = None,
     extra: int = 0,
     trees: int = 12,
     cases: list[dict[str, Any]] | None = None,
@@ -152,6 +153,7 @@ def build(
 
     Args:
         model: an estimator instead of the usual one.
+        examples: columns and what came true, instead of `data()`.
         extra: further numeric columns.  trees: how many.
         cases: selftest cases instead of true ones.
         pinned: the manifest's runtime instead of this process's.
@@ -162,7 +164,7 @@ def build(
         more = [{"name": f"extra_{i}", "type": "double"} for i in range(extra)]
         section["columns"] = [*section["columns"], *more]
     typed = ClassicSpec.model_validate(section)
-    columns, late = data(extra=extra)
+    columns, late = data(extra=extra) if examples is None else examples
     model = train(typed, columns, late, trees=trees) if model is None else model
     staging = folder / "staging"
     model_files.save(model, staging / "model")

@@ -60,6 +60,7 @@ class World:
         self._bundles = bundles
         self._engines = engines
         self._failed: dict[str, str] = {}
+        self._units: dict[str, str | None] = {}
 
     def see(self, state: Rollout, now: float) -> Seen:
         """What the machine needs to know about one model at this moment."""
@@ -138,10 +139,19 @@ class World:
                 state.kind,
                 champion=self._backend(state.model, 100 - want.weight),
                 challenger=self._backend(_challenger(state.model), want.weight),
+                unit=self._unit(state.champion),
             )
         document = next_routes(self._read_routes(), models)
         if document is not None:
             write_json(self._routes, document)
+
+    def _unit(self, champion: ReleaseRef | None) -> str | None:
+        if champion is None:
+            return None
+        if champion.digest not in self._units:
+            classic = self._bundles.manifest(champion.digest).classic
+            self._units[champion.digest] = None if classic is None else classic.entity
+        return self._units[champion.digest]
 
     def _backend(self, workload: str, weight: int) -> Backend | None:
         deployed = self._workloads.status(workload)

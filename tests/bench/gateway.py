@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from proa.ledger.keys import KeyStore
+from tests.bench.rows import Row, show, write
 from tests.processes import Processes, free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,18 +36,6 @@ INFER = json.dumps(
     {"inputs": [{"name": "flight", "shape": [1], "datatype": "BYTES", "data": ["UA1545"]}]}
 ).encode()
 CHAT = {"model": "help", "messages": [{"role": "user", "content": "What does zip do? " * 16}]}
-
-
-@dataclass
-class Row:
-    """One figure, its peer and its bar, as every benchmark of this repository prints them."""
-
-    figure: str
-    value: float
-    unit: str
-    peer: float | None = None
-    bar: float | None = None
-    ok: bool | None = None
 
 
 @dataclass
@@ -286,11 +275,7 @@ class Bench:
         ok = None if bar is None else (value >= bar if at_least else value <= bar)
         row = Row(figure, round(value, 3), unit, None if peer is None else round(peer, 3), bar, ok)
         self.rows.append(row)
-        peer_text = "" if row.peer is None else f"{row.peer:>10,.2f}"
-        bar_text = "" if bar is None else f"{'>=' if at_least else '<='} {bar:,g}"
-        verdict = {None: "", True: "ok", False: "MISSED"}[ok]
-        print(f"{figure:<58} {row.value:>10,.2f} {unit:<4} {peer_text:>10} {bar_text:>9} {verdict}",
-              flush=True)  # fmt: skip
+        show(row)
 
 
 def _median(samples: list[Sample], figure: Callable[[Sample], float]) -> float:
@@ -306,7 +291,6 @@ def main() -> int:
         processes = Processes(Path(folder))
         try:
             bench = Bench(processes, Path(folder), asked.seconds, asked.rounds)
-            print(f"{'figure':<58} {'value':>10} unit {'direct':>10} {'bar':>9}")
             begun = (time.perf_counter(), machine_seconds() - own_seconds(processes))
             bench.row("memory after start", resident_mib(bench.pid), "MiB")
             bench.added("infer, 1 connection, 0 ms", "fast", "classic", 1, 2.0)
@@ -323,9 +307,7 @@ def main() -> int:
             bench.row("CPU used by others meanwhile (0 on a quiet machine)", share, "%")
         finally:
             processes.close()
-    target = REPOSITORY / "build" / "bench" / "gateway.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps([asdict(row) for row in bench.rows], indent=1) + "\n")
+    write("gateway", bench.rows)
     return 0
 
 

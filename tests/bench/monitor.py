@@ -8,14 +8,12 @@ other processes may run beside it.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import orjson
 from proa.events.emitter import Emitter
 from proa.events.event import prediction_event
 from proa.http.ids import new_id
+from tests.bench.rows import Row, finish
 from tests.processes import Processes, free_port
 from tests.services.monitor.monitored import Home, Monitor, prediction
 
@@ -33,18 +32,6 @@ COLUMNS = 12
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass
-class Row:
-    """One figure, its peer and its bar."""
-
-    figure: str
-    value: float
-    unit: str
-    peer: float | None = None
-    bar: float | None = None
-    ok: bool | None = None
-
-
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         processes = Processes(Path(folder))
@@ -52,14 +39,7 @@ def main() -> int:
             rows = list(_measure(Path(folder), processes))
         finally:
             processes.close()
-    for row in rows:
-        peer = "" if row.peer is None else f"   peer {row.peer:,.4g}"
-        bar = "" if row.bar is None else f"   bar {row.bar:,.4g} {'ok' if row.ok else 'MISSED'}"
-        print(f"{row.figure:<62} {row.value:>12,.4g} {row.unit}{peer}{bar}")
-    out = REPOSITORY / "build" / "bench" / "monitor.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    return 0
+    return finish("monitor", rows)
 
 
 def _measure(folder: Path, processes: Processes) -> list[Row]:

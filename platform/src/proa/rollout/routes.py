@@ -25,12 +25,17 @@ class Backend:
 
 
 def model_routes(
-    kind: str, *, champion: Backend | None, challenger: Backend | None
+    kind: str, *, champion: Backend | None, challenger: Backend | None, unit: str | None = None
 ) -> dict[str, Any]:
-    """The routes of one model; a track that is not there is left out."""
+    """The routes of one model; a track that is not there is left out.
+
+    Args:
+        unit: the input column that names who is served, so that a canary's shares stick to it.
+    """
     tracks = {"champion": champion, "challenger": challenger}
     return {
         "kind": kind,
+        **({} if unit is None else {"unit": unit}),
         "tracks": {
             track: {
                 "release": str(backend.release),

@@ -60,7 +60,7 @@ endef
 
 .venv/.stamp: .venv/.uv $(LOCKS)/embedded.txt $(LOCKS)/build.txt pyproject.toml
 	$(call say,installing the locked packages into .venv)
-	@start=$$SECONDS; $(UV) pip sync --python $(PY) --require-hashes --build-constraints $(LOCKS)/build.txt $(LOCKS)/embedded.txt; \
+	@start=$$SECONDS; $(UV) pip sync --python $(PY) --compile-bytecode --require-hashes --build-constraints $(LOCKS)/build.txt $(LOCKS)/embedded.txt; \
 	$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation --reinstall-package proa --editable .; \
 	printf '==> .venv is ready (%ss)\n' $$((SECONDS - start))
 	@touch $@
@@ -68,7 +68,7 @@ endef
 .venv-engine/.stamp: .venv/.uv $(LOCKS)/engine.txt
 	$(call say,installing vLLM into .venv-engine: about 6 GB once)
 	$(if $(shell $(ENGINE_PY) -c '' 2>/dev/null && echo there),,$(call make_venv,.venv-engine))
-	@start=$$SECONDS; $(UV) pip sync --python $(ENGINE_PY) --require-hashes --build-constraints $(LOCKS)/build.txt $(LOCKS)/engine.txt; \
+	@start=$$SECONDS; $(UV) pip sync --python $(ENGINE_PY) --compile-bytecode --require-hashes --build-constraints $(LOCKS)/build.txt $(LOCKS)/engine.txt; \
 	printf '==> .venv-engine is ready (%ss)\n' $$((SECONDS - start))
 	@touch $@
 

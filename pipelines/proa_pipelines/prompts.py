@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from proa.errors import Unavailable
 from proa.retrieval.context import SLOT
 from proa_pipelines import tracking
 
-_LATEST = "latest"
 _MLFLOW_SLOT = SLOT.replace("{", "{{").replace("}", "}}")
 
 
@@ -27,33 +27,34 @@ def register(url: str, name: str, text: str, *, message: str, tags: dict[str, st
         Unavailable: MLflow does not answer, or refuses.
     """
     tracking.settle()
-    import mlflow
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    mlflow.set_tracking_uri(url)
-    mlflow.set_registry_uri(url)
+    client = MlflowClient(url, url)
     template = text.replace(SLOT, _MLFLOW_SLOT)
     try:
-        known = _find(mlflow.genai, name, template)
+        known = _find(client, name, template)
         if known is not None:
             return known
-        made = mlflow.genai.register_prompt(
-            name=name, template=template, commit_message=message, tags=tags
-        )
+        made = client.register_prompt(name, template, commit_message=message, tags=tags)
     except MlflowException as error:
         raise Unavailable(f"MLflow at {url}: prompt {name}: {str(error)[:300]}") from error
     return int(made.version)
 
 
-def _find(genai: Any, name: str, template: str) -> int | None:
-    """The newest version with this text; versions that somebody deleted are passed over."""
-    newest = genai.load_prompt(f"prompts:/{name}@{_LATEST}", allow_missing=True)
-    if newest is None:
+def _find(client: Any, name: str, template: str) -> int | None:
+    """The newest version with this text."""
+    if client.get_prompt(name) is None:
         return None
-    if newest.template == template:
-        return int(newest.version)
-    for version in range(int(newest.version) - 1, 0, -1):
-        found = genai.load_prompt(name, version=version, allow_missing=True)
-        if found is not None and found.template == template:
-            return version
-    return None
+    versions = [version.version for version in _versions(client, name, template)]
+    return max(map(int, versions), default=None)
+
+
+def _versions(client: Any, name: str, template: str) -> Iterator[Any]:
+    page = None
+    while True:
+        found = client.search_prompt_versions(name, page_token=page)
+        yield from (version for version in found if version.template == template)
+        page = getattr(found, "token", None)
+        if not page:
+            return

@@ -52,8 +52,11 @@ def run(url: str, project: Project, manifest: Mapping[str, Any], evidence: Path)
 
 def settle() -> None:
     """Put MLflow's settings into the environment; call it before mlflow is imported."""
+    from proa.release.registry import keep_feast_out
+
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    keep_feast_out()
 
 
 def tag(run_id: str, tags: Mapping[str, str]) -> None:

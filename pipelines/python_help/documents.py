@@ -154,12 +154,13 @@ def _headed(path: tuple[str, ...], body: str) -> str:
 
 def _title(text: str, name: str) -> str:
     first = sections(text)[0]
-    return first.path[0].replace('"', "") if first.path else name
+    return first.path[0] if first.path else name
 
 
 def _module(module: ModuleType) -> Document:
     name = module.__name__
-    parts = [inspect.getdoc(module) or name]
+    # Below a heading of its own, so that headings inside the text stay below it.
+    parts = [_headed((name,), inspect.getdoc(module) or name)]
     members = dict(_members(module))
     functions = {inspect.getdoc(item) for item in members.values() if inspect.isroutine(item)}
     for member_name, member in members.items():

@@ -171,7 +171,7 @@ class Story:
     def bad_changes(self) -> Facts:
         """A prompt without its context slot, a model of shuffled labels: refused, unnoticed."""
         changes = {
-            CLASSIC: {**self.scale.classic, "train.function": "bad:train_shuffled"},
+            CLASSIC: {**self.scale.again, "train.function": "bad:train_shuffled"},
             LLM: {**self.scale.llm, "prompt": "prompts/no_context.txt"},
         }
         return {model: self._bad(model, change) for model, change in changes.items()}
@@ -203,7 +203,7 @@ class Story:
         return {
             CLASSIC: self._good(
                 CLASSIC,
-                {**self.scale.classic, "data.train.end": "2013-03-01T00:00:00-05:00"},
+                {**self.scale.again, "data.train.end": "2013-03-01T00:00:00-05:00"},
                 calls=self.scale.calls,
                 pace=self.scale.classic_pace,
             ),
@@ -230,6 +230,7 @@ class Story:
             )
             promoted = time.monotonic() - began
             between = self._proof(model)
+            warm = self._wait_until_warm(model)
             back = self.fleet.rollback(model, reason="to show that it goes back")
         after = self._proof(model)
         self.voice.line(
@@ -241,6 +242,7 @@ class Story:
             "verdict": result["verdict"],
             "changed": [change.key for change in changes],
             "promote_seconds": round(promoted, 2),
+            "previous_warm_after_seconds": round(warm, 2),
             "rollback_traffic_seconds": round(back["traffic_seconds"], 2),
             "rollback_seconds": round(back["seconds"], 2),
             "before": before,
@@ -248,6 +250,15 @@ class Story:
             "after": after,
             **_traffic_facts(seen),
         }
+
+    def _wait_until_warm(self, model: str) -> float:
+        """Seconds until the previous release stands by; a rollback before is a rolling update."""
+        began = time.monotonic()
+        while not self.fleet.status(model)["warm"]:
+            if time.monotonic() - began > 120:
+                break
+            time.sleep(0.1)
+        return time.monotonic() - began
 
     def _progress(self) -> Any:
         last = ""

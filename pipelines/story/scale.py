@@ -12,6 +12,7 @@ class Scale:
 
     Attributes:
         classic, llm: overrides of the projects' proa.yaml.
+        again: overrides of the classic project's later releases, whose search may be short.
         calls: user calls that each canary step must see.
         steps: weights of the canaries in percent.
         classic_pace, llm_pace: background calls at once while a rollout goes on.
@@ -19,6 +20,7 @@ class Scale:
 
     classic: Mapping[str, str] = field(default_factory=dict)
     llm: Mapping[str, str] = field(default_factory=dict)
+    again: Mapping[str, str] = field(default_factory=lambda: {"train.trials": "5"})
     calls: int = 40
     llm_calls: int = 12
     steps: tuple[int, ...] = (20, 50)
@@ -29,6 +31,7 @@ class Scale:
 FULL = Scale()
 TEST = Scale(
     classic={"train.trials": "2"},
+    again={"train.trials": "2"},
     calls=15,
     llm_calls=5,
     steps=(50,),

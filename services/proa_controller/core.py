@@ -320,6 +320,9 @@ class Controller:
                 "champion": _text(state.champion),
                 "candidate": _text(state.candidate),
                 "previous": _text(state.previous),
+                "warm": state.warm_until is not None
+                and seen.challenger.ready
+                and seen.challenger.release == state.previous,
                 "warm_seconds_left": max(0.0, state.warm_until - self._now())
                 if state.warm_until
                 else 0.0,

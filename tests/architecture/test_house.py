@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("platform", "services", "pipelines", "tests")
 MAX_FILE, MAX_FUNCTION = 600, 60
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
-SECRET = re.compile(r"(AKIA(?!IOSFODNN7EXAMPLE)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|proa_[a-z0-9]{12}_[\w-]{43})")
+SECRET = re.compile(
+    r"(AKIA(?!IOSFODNN7EXAMPLE)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|proa_[a-z0-9]{12}_[\w-]{43})"
+)
+    r"(AKIA(?!IOSFODNN7EXAMPLE)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|proa_[a-z0-9]{12}_[\w-]{43})"
+)
 
 
 def sources() -> Iterator[Path]:
@@ -84,7 +89,9 @@ def test_nothing_happens_on_import() -> None:
             continue
         for node in tree.body:
             alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-            reads = isinstance(node, ast.Assign | ast.AnnAssign) and "attr='environ'" in ast.dump(node)
+            reads = isinstance(node, ast.Assign | ast.AnnAssign) and "attr='environ'" in ast.dump(
+                node
+            )
             if alone or reads:
                 faults.append(f"{shown(path)}:{node.lineno}")
     assert not faults

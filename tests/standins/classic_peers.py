@@ -1,9 +1,9 @@
 """What the predictor is measured against: other ways to put the same model behind HTTP.
 
 `starlette`: the smallest Starlette app a person would write, with the same compiled scorer and no
-checks, events, metrics, or headers. `frame`: the same, asking `model.predict_proba` with a DataFrame
-per request. `bentoml`: BentoML's own API method in the ASGI app of `to_asgi()`. `sink`: a monitor
-that believes every event; a real one would take the core that is to make the load.
+checks, events, metrics, or headers. `frame`: the same, asking `model.predict_proba` with a
+DataFrame per request. `bentoml`: BentoML's own API method in the ASGI app of `to_asgi()`. `sink`: a
+monitor that believes every event; a real one would take the core that is to make the load.
 
     python -m tests.standins.classic_peers starlette --port 8000 --folder RELEASE_FOLDER
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,9 +16,8 @@ from tests.services.controller.platform import SmallPlatform
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _mlflow(small: SmallPlatform) -> Iterator[None]:
+def _mlflow(small: SmallPlatform) -> None:
     small.start_mlflow()
-    yield
 
 
 def first(small: SmallPlatform, name: str) -> ReleaseRef:

@@ -256,3 +256,57 @@ def test_it_compiles_for_a_cluster(tmp_path: Path) -> None:
     images = {e["container"]["image"] for e in spec["deploymentSpec"]["executors"].values()}
     assert images == {"proa-pipelines"}
     assert "pip install" not in target.read_text()
+
+
+def test_requirements_of_ones_own_are_refused_before_training(
+    broken_project: Path, tmp_path: Path
+) -> None:
+    (broken_project / "requirements.txt").write_text("scikit-learn<1.7\n")
+    setting = "runtime.requirements=requirements.txt"
+    done = pipeline("run", broken_project, "--home", tmp_path, "--until", "stage", "--set", setting)
+    assert done.returncode == 6
+    assert "the classic pipeline trains on the platform's own libraries" in done.stderr
+
+
+def test_a_regression_on_raw_columns_needs_no_features_and_no_calibration(
+    broken_project: Path, tmp_path: Path
+) -> None:
+    """LinearRegression refuses missing values: the selftest goes without that case and says so."""
+    (broken_project / "model.py").write_text(
+        """\
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+
+def ingest(start, end):
+    at = pd.date_range(start, periods=100, freq="6h")
+    return {"examples": pd.DataFrame({"at": at, "x": range(100), "late": range(0, 300, 3)})}
+
+
+def train(data, parameters):
+    return LinearRegression().fit(data.features, data.label)
+"""
+    )
+    result = tmp_path / "result.json"
+    done = pipeline(
+        *("run", broken_project, "--home", tmp_path, "--until", "stage", "--result", result),
+        *("--set", "task=regression", "--set", "train.metric=rmse"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no selftest of missing values" in done.stdout
+    body = json.loads(result.read_text())
+    metrics = next(s["metrics"] for s in body["steps"] if s["step"] == "calibrate")
+    assert metrics["rmse"] == pytest.approx(0.0, abs=1e-6)
+    staged = Path(body["staged"])
+    case = json.loads((staged / "selftest.json").read_text())["cases"][3]
+    x = case["input"]["rows"][0]["x"]
+    assert case["output"]["prediction"] == pytest.approx(3 * x)
+    manifest = check_manifest(
+        {
+            **json.loads((staged / MANIFEST).read_bytes()),
+            "files": [file.model_dump() for file in list_files(staged)],
+        }
+    )
+    assert manifest.classic is not None
+    assert [(c.name, c.type) for c in manifest.classic.columns] == [("x", "long")]
+    assert manifest.classic.threshold is None

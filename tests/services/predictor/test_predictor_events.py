@@ -1,4 +1,4 @@
-"""Events: every request becomes one at a real monitor, whatever happens to the monitor meanwhile."""
+"""Events: every request becomes one at a real monitor, whatever happens to it meanwhile."""
 
 from __future__ import annotations
 

@@ -82,6 +82,9 @@ _PATTERNS: Final = (
     _AI + _near(24) + r"\b(?:reading|processing|parsing|summari[sz]ing|that reads?) this\b",
     r"\b(?:note|message|instructions?|attention|important) (?:to|for) (?:the |any )?" + _AI,
     r"\b(?:do not|don't|never) (?:tell|inform|mention|reveal)\b" + _near(30) + r"\bthe user\b",
+    # Nobody who asks speaks of himself as the user.
+    _any("ignore disregard forget override")
+    + r" (?:the |this |what the )?users?(?:'s|s')? (?:question|request|query|wish(?:es)?|asks?)\b",
     # Carry data out in the address of a picture.
     r"!\[[^\]\n]{0,80}\]\(https?://[^)\s]{1,300}[?&][^)\s=]{1,40}=",
 )

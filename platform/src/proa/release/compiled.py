@@ -24,6 +24,7 @@ import numpy as np
 from proa.errors import InvalidInput, ProaError
 from proa.release.manifest import ClassicSpec
 from proa.release.scoring import Columns, Outputs, checked, outputs, predict, score
+from proa.release.trees import quicken
 
 __all__ = ["Scorer", "prepare"]
 
@@ -114,7 +115,7 @@ def _plan(model: Any, spec: ClassicSpec) -> Plan:
     calibrated = _calibration(model, spec)
     inner = model if calibrated is None else calibrated.estimator
     columns, estimator = _encoding(_thawed(inner), spec)
-    estimator = _nameless(estimator)
+    estimator = quicken(_nameless(estimator))
     probability = None if calibrated is None else _calibrate(calibrated, estimator)
     return Plan(spec, columns, estimator, probability)
 

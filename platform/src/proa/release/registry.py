@@ -199,10 +199,33 @@ class Registry:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
             os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+            keep_feast_out()
             from mlflow import MlflowClient
 
             self._client = MlflowClient(self._url, self._url)
         return self._client
+
+
+def keep_feast_out() -> None:
+    """Call it before MLflow is first asked: it would import Feast, four seconds of a core.
+
+    Feast registers a plug-in that adds a token to MLflow's requests, which only Feast's own MLflow
+    data source sets; MLflow loads every such plug-in with its first request.
+    """
+    import importlib
+    import sys
+
+    from mlflow.utils import plugins
+
+    registry = "mlflow.tracking.request_header.registry"
+    if registry in sys.modules:
+        return
+    every = plugins.get_entry_points
+    plugins.get_entry_points = lambda group: [e for e in every(group) if e.name != "feast"]
+    try:
+        importlib.import_module(registry)
+    finally:
+        plugins.get_entry_points = every
 
 
 def _ensure_model(client: MlflowClient, manifest: Manifest) -> None:

@@ -19,8 +19,6 @@ SECRET = re.compile(
     r"(AKIA(?!IOSFODNN7EXAMPLE)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|proa_[a-z0-9]{12}_[\w-]{43})"
 )
-    r"(AKIA(?!IOSFODNN7EXAMPLE)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|proa_[a-z0-9]{12}_[\w-]{43})"
-)
 
 
 def sources() -> Iterator[Path]:

@@ -65,7 +65,7 @@ def load(ref: ReleaseRef, bundles: BundleStore, workdir: Path) -> Loaded:
 
 
 def _be_quick() -> None:
-    """One thread per process and no re-validation of values that are checked already."""
+    """In this thread: no OpenMP team for a few rows, no second look at values checked already."""
     import sklearn
     from threadpoolctl import threadpool_limits
 

@@ -118,3 +118,18 @@ def test_the_command_of_a_release(tmp_path: Path) -> None:
     assert here == [sys.executable, "-m", "proa_predictor"]
     image = manifest("image", command=["/opt/serve", "--fast"])
     assert runtime.python_for(image, tmp_path, tmp_path) == ["/opt/serve", "--fast"]
+
+
+def test_requirements_are_not_for_llm_releases(tmp_path: Path) -> None:
+    engine = {"identity": "e", "base_model": "b", "revision": "r", "max_model_len": 10}
+    llm = {
+        "engine": engine,
+        "prompt": {"name": "m.system", "version": 1, "path": "p"},
+        "context": {"system": 1, "retrieved": 0, "history": 0, "question": 1},
+        "tokenizer": "p",
+    }
+    pinned = {"kind": "requirements", "python": "3.11", "requirements": "p"}
+    files = [{"path": "p", "sha256": DIGEST, "size": 1}]
+    value = {"name": "m", "kind": "llm", "runtime": pinned, "llm": llm, "files": files}
+    with pytest.raises(Refused, match="requirements are for classic releases"):
+        runtime.python_for(check_manifest(value), tmp_path, tmp_path)

@@ -267,8 +267,18 @@ def python_for(
     Args:
         folder: the materialized release.
         root: where environments are built.
+
+    Raises:
+        Refused: an llm release with requirements: the lock holds only the predictor's own needs.
+        InvalidInput, Unavailable: as `build`.
     """
     runtime = manifest.runtime
+    if runtime.kind == "requirements" and manifest.kind != "classic":
+        raise Refused(
+            f"{manifest.name} is of kind {manifest.kind}: requirements are for classic releases",
+            code="runtime_mismatch",
+            hint="use the platform's runtime, or an image that honours the HTTP contract",
+        )
     if runtime.kind == "image":
         return list(runtime.command)
     python = sys.executable

@@ -1,7 +1,6 @@
 """The llm pipeline up to the staged release: real `kfp.local`, real MiniLM, SmolLM2's tokenizer.
 
-No platform runs: `until="stage"` needs none. MLflow's prompt registry is the real code over a file
-database; what is left out is its HTTP server.
+No platform runs: `until="stage"` needs none.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from proa.release.selftest import parse_cases, run_cases
 from proa.retrieval.context import Packer, Template
 from proa.retrieval.search import Searcher
 from proa.retrieval.tokens import EngineTokens
-from proa_pipelines import prompts, runner
+from proa_pipelines import runner
 
 pytestmark = pytest.mark.engine
 
@@ -30,7 +29,8 @@ CODE = """
 from proa.retrieval.chunks import Document
 
 def load():
-    return [Document(f"tea/{name}", name, text, "tea.md") for name, text in TEXTS.items()]
+    items = TEXTS.items()
+    return [Document(f"tea/{name[:5].lower()}", name, text, "tea.md") for name, text in items]
 
 def wrong():
     return ["text"]
@@ -176,17 +176,3 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         run(project, tmp_path / "home", **overrides)
-
-
-def test_the_same_prompt_is_the_same_version(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/mlflow.db"
-
-    def register(text: str) -> int:
-        return prompts.register(url, "tea.system", text, message="m", tags={"a": "b"})
-
-    assert [register("Use {context}"), register("Say {x}"), register("Use {context}")] == [1, 2, 1]
-    from mlflow import MlflowClient
-
-    found = MlflowClient(url, url).get_prompt_version("tea.system", "1")
-    assert found.template == "Use {{context}}"
-    assert found.variables == {"context"}

@@ -10,7 +10,7 @@ import pytest
 from proa.retrieval.chunks import Document, chunk_documents
 from proa.retrieval.index import Index, IndexInfo, write_index
 from proa.retrieval.search import Searcher
-from tests.standins.embedder import HashedWords
+from tests.standins.hashed_words import HashedWords
 
 CORPUS = (
     Document("files", "Files", "# Reading\n\nopen a file\n\n# Writing\n\nwrite a file", "f.md"),

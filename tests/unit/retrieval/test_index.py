@@ -15,7 +15,7 @@ import pytest
 from proa.errors import InvalidInput, NotFound
 from proa.retrieval.chunks import Document, chunk_documents
 from proa.retrieval.index import Index, write_index
-from tests.standins.embedder import HashedWords
+from tests.standins.hashed_words import HashedWords
 
 Build = Callable[..., Any]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proa.errors import Conflict
 from proa.retrieval.search import MAX_TERMS, Searcher, fts_expression
-from tests.standins.embedder import HashedWords
+from tests.standins.hashed_words import HashedWords
 
 _fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -216,7 +216,8 @@ class Index:
         import numpy as np
 
         # Rounded, so that the last bits of a processor's sums do not decide an order.
-        cosines = np.round(self._matrix @ vector, 6)
+        # einsum, because a BLAS starts threads for this and they wait for each other.
+        cosines = np.round(np.einsum("ij,j->i", self._matrix, vector), 6)
         if exclude:
             left_out = self._all(_ROWS_OF, (_array(exclude),))
             cosines[[row - 1 for (row,) in left_out]] = -np.inf

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, how many there are."""
 _POLL_SECONDS = 0.1
-_TEXT_FILES = (".txt", ".md", ".yaml", ".yml", ".json")
+_TEXT_FILES = (".txt", ".md", ".yaml", ".yml")  # what people write; not selftest and profile
 
 
 @dataclass(frozen=True, slots=True)

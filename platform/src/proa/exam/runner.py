@@ -181,6 +181,9 @@ class MlflowLog:
 
     def record(self, evidence: Mapping[str, Any], verdict: Verdict) -> str:
         """Write the run; return its id."""
+        from proa.release.registry import keep_feast_out
+
+        keep_feast_out()
         from mlflow import MlflowClient
         from mlflow.entities import Metric
 

@@ -329,7 +329,7 @@ class Controller:
                 "paused": state.paused,
                 "weight": want.weight,
                 "traffic": self._world.shares(name),
-                "routed": seen.routed,
+                "routed": self._world.routed(state),
                 "ready": {
                     "champion": seen.champion.ready,
                     "challenger": seen.challenger.ready,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from proa.errors import Refused
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest
 from proa.release.reference import ReleaseRef
-from proa.release.runtime import build
+from proa.release.runtime import python_for
 from proa.rollout.workloads import Deployed
 
 
@@ -58,7 +57,7 @@ class ProcessLauncher:
         self._home = home
         self._platform = platform
         self._bundles = bundles
-        self._builds: dict[str, Future[Path]] = {}
+        self._builds: dict[str, Future[list[str]]] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="runtime")
 
     def template(self, ref: ReleaseRef, manifest: Manifest, track: str) -> Template | None:
@@ -83,16 +82,13 @@ class ProcessLauncher:
         )
 
     def _command(self, ref: ReleaseRef, manifest: Manifest) -> list[str] | None:
-        if manifest.runtime.kind == "image":
-            return list(manifest.runtime.command)
-        python = self._python(ref, manifest)
-        if python is None:
-            return None
-        service = "proa_predictor" if manifest.kind == "classic" else "proa_assistant"
+        start = self._start(ref, manifest)
+        if start is None or manifest.runtime.kind == "image":
+            return start
         home, urls = self._home, self._platform.urls
         key = "predictor" if manifest.kind == "classic" else "assistant"
         command = [
-            *(str(python), "-m", service),
+            *start,
             *("--release", str(ref)),
             *("--bundles", home.bundles.as_uri()),
             *("--workdir", str(home.releases)),
@@ -105,12 +101,15 @@ class ProcessLauncher:
         weights = self._platform.weights
         return [*command, "--engine", f"{urls['engine']}/v1", "--weights", str(weights)]
 
-    def _python(self, ref: ReleaseRef, manifest: Manifest) -> Path | None:
-        if manifest.runtime.kind == "platform" or manifest.runtime.requirements is None:
-            return Path(sys.executable)
+    def _start(self, ref: ReleaseRef, manifest: Manifest) -> list[str] | None:
+        """The command's beginning, or None while a runtime of its own is being built."""
+        folder = self._home.releases / ref.digest.removeprefix("sha256:")
+        if manifest.runtime.kind != "requirements":
+            return python_for(manifest, folder, self._home.runtimes)
         future = self._builds.get(ref.digest)
         if future is None:
-            future = self._builds[ref.digest] = self._pool.submit(self._build, ref, manifest)
+            future = self._pool.submit(self._build, ref, manifest, folder)
+            self._builds[ref.digest] = future
         if not future.done():
             return None
         error = future.exception()
@@ -121,11 +120,9 @@ class ProcessLauncher:
             )
         return future.result()
 
-    def _build(self, ref: ReleaseRef, manifest: Manifest) -> Path:
-        folder = self._home.releases / ref.digest.removeprefix("sha256:")
+    def _build(self, ref: ReleaseRef, manifest: Manifest, folder: Path) -> list[str]:
         self._bundles.materialize(ref.digest, folder)
-        assert manifest.runtime.requirements is not None
-        return build(folder / manifest.runtime.requirements, self._home.runtimes)
+        return python_for(manifest, folder, self._home.runtimes)
 
 
 def _ref(text: str | None) -> ReleaseRef | None:

@@ -163,18 +163,35 @@ class World:
         return read_json(self._routes) if self._routes.exists() else None
 
     def _routed(self, state: Rollout) -> bool:
-        if state.phase == "idle":
-            return True
+        # At rest nothing waits for the gateways: they are not asked at every tick.
+        return state.phase == "idle" or self.routed(state)
+
+    def routed(self, state: Rollout) -> bool:
+        """Whether the routes are as this state wants them, on every gateway."""
         want, routes = desired(state), self._read_routes()
         if routes is None:
             return False
         tracks = routes["models"].get(state.model, {}).get("tracks", {})
-        track = tracks.get("challenger")
-        if want.challenger is not None and (
-            track is None
-            or track["release"] != str(want.challenger)
-            or track["weight"] != want.weight
-            or not track["ready"]
+        champion, track = tracks.get("champion"), tracks.get("challenger")
+        if (
+            want.champion is not None
+            and state.phase == "idle"
+            and (
+                champion is None
+                or champion["release"] != str(want.champion)
+                or not champion["ready"]
+            )
+        ):
+            return False
+        if (
+            want.challenger is not None
+            and state.phase != "idle"
+            and (
+                track is None
+                or track["release"] != str(want.challenger)
+                or track["weight"] != want.weight
+                or not track["ready"]
+            )
         ):
             return False
         return self._gateways.loaded(routes["generation"])

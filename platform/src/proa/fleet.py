@@ -331,7 +331,7 @@ class Fleet:
         seconds: float = 3600.0,
         progress: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Wait until nothing is under way and return the status.
+        """Wait until nothing is under way and every gateway knows it; return the status.
 
         Raises:
             Unavailable: it took longer than `seconds`.
@@ -341,7 +341,7 @@ class Fleet:
             status = self.status(name)
             if progress is not None:
                 progress(status)
-            if status["phase"] == "idle":
+            if status["phase"] == "idle" and (status["routed"] or status["champion"] is None):
                 return status
             if time.monotonic() > deadline:
                 raise Unavailable(
@@ -366,7 +366,7 @@ class Fleet:
             status = self.status(name)
             if moved is None and status["routed"] and status["traffic"].get(target) == 1.0:
                 moved = time.monotonic() - began
-            if status["phase"] == "idle":
+            if status["phase"] == "idle" and status["routed"]:
                 break
             time.sleep(_POLL_SECONDS / 2)
         seconds = time.monotonic() - began

@@ -9,7 +9,7 @@ import pytest
 from tests.services.controller.platform import SmallPlatform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small() -> Iterator[SmallPlatform]:
     """Real supervisor, gateway and controller."""
     platform = SmallPlatform.start()

@@ -32,9 +32,9 @@ from proa.http.bodies import (
     send_json,
     status_of,
 )
+from proa.http.caller import Caller, caller_of
 from proa.http.serving import App, Health, operations
 from proa_predictor.answer import Answer, Writer
-from proa_predictor.caller import Caller, caller_of
 from proa_predictor.metrics import Metrics
 from proa_predictor.predictor import Predictor
 from proa_predictor.question import Question, Reader

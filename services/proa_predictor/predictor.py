@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 
 from proa.errors import InvalidInput
 from proa.events.event import prediction_event
+from proa.http.caller import Caller
 from proa.http.clock import Clock
 from proa.release.scoring import checked
 from proa_predictor.answer import Answer
-from proa_predictor.caller import Caller
 from proa_predictor.loading import Loaded
 from proa_predictor.question import Question
 from proa_predictor.reasons import Explainer

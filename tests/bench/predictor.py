@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from proa.release import scoring
 from proa.release.compiled import prepare
 from tests import classic_release
 from tests.bench.gateway import (
-    REPOSITORY,
     Row,
     Sample,
     machine_seconds,
@@ -38,6 +37,7 @@ from tests.bench.gateway import (
     resident_mib,
     round_of,
 )
+from tests.bench.rows import write
 from tests.processes import Processes
 
 PATH = "/v2/models/flight-delay/infer"
@@ -222,9 +222,7 @@ def main() -> int:
             bench.row("CPU used by others meanwhile (0 on a quiet machine)", share, "%")
         finally:
             processes.close()
-    target = REPOSITORY / "build" / "bench" / "predictor.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps([asdict(row) for row in bench.rows], indent=1) + "\n")
+    write("predictor", bench.rows)
     return 0
 
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
 
 from proa.embedded.files import read_json, write_json
 from proa.embedded.home import Home
@@ -21,23 +20,7 @@ from proa.embedded.status import Status, view
 from proa.embedded.workload import Workload, parse_workload
 from proa.errors import Conflict, NotFound
 
-__all__ = ["WorkloadFiles", "Workloads", "read_record", "read_workload"]
-
-
-class Workloads(Protocol):
-    """What should run, by name."""
-
-    def apply(self, workload: Workload) -> int:
-        """Desire this from now on; the same again changes nothing. Returns the generation."""
-
-    def status(self, name: str) -> Status | None:
-        """Desired and observed state; None when the name is unknown."""
-
-    def undo(self, name: str) -> int:
-        """Desire the previous template again, as a new generation; returns that."""
-
-    def delete(self, name: str) -> None:
-        """Desire it no more; nothing happens when it is unknown."""
+__all__ = ["WorkloadFiles", "read_record", "read_workload"]
 
 
 class WorkloadFiles:
@@ -47,7 +30,7 @@ class WorkloadFiles:
         self._home = home
 
     def apply(self, workload: Workload, *, again: bool = False) -> int:
-        """See `Workloads.apply`; the given generation is not looked at.
+        """See `proa.rollout.workloads.Workloads.apply`; the given generation is not looked at.
 
         Args:
             again: a new generation even of the same, so that an update which was given up is
@@ -65,7 +48,7 @@ class WorkloadFiles:
         return view(name, workload, record, is_alive=is_alive)
 
     def undo(self, name: str) -> int:
-        """See `Workloads.undo`. As `kubectl rollout undo`: twice is back again.
+        """As `kubectl rollout undo`, see `proa.rollout.workloads`: twice is back again.
 
         Raises:
             NotFound: no such workload.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -78,13 +79,27 @@ def test_state_files_are_private_whole_and_leave_nothing_beside_them(tmp_path: P
 def test_a_home_is_private_and_made_twice_without_harm(home: Home) -> None:
     home.keys.chmod(0o755)
     home.create()
-    for folder in (home.root, home.keys, home.sockets, home.ledger.parent):
+    for folder in (home.root, home.keys, home.ledger.parent):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (home.root / "file").touch()
     with pytest.raises(InvalidInput, match="expected a folder which this user may write"):
         Home(home.root / "file").create()
     with pytest.raises(InvalidInput, match="expected an absolute path"):
         Home(Path("here"))
+
+
+def test_the_sockets_of_a_deep_home_fit_into_a_socket_address(tmp_path: Path) -> None:
+    deep = Home(tmp_path / ("deep" * 20))
+    sockets = deep.sockets
+    try:
+        deep.create().create_sockets()
+        assert sockets == Home(deep.root).sockets, "the same for every process"
+        assert sockets != Home(tmp_path / ("deep" * 21)).sockets
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(deep.socket("engine-eng-0123456789abcdef")))
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def test_which_home_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

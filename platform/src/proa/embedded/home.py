@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import EACCES
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +15,8 @@ from proa.errors import InvalidInput
 __all__ = ["Home", "find_home"]
 
 _PRIVATE: Final = 0o700
+# A socket's path has at most 107 bytes (sun_path); an engine's name takes 32 of them.
+_SOCKET_FOLDER_BYTES: Final = 74
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,15 @@ class Home:
 
     @property
     def sockets(self) -> Path:
-        """Unix sockets (0700: a socket's folder is what keeps other users out)."""
-        return self.root / "sockets"
+        """Unix sockets (0700: a socket's folder is what keeps other users out).
+
+        A deep home keeps them in a folder of its own below /tmp, since a socket's path is short.
+        """
+        folder = self.root / "sockets"
+        if len(os.fsencode(folder)) <= _SOCKET_FOLDER_BYTES:
+            return folder
+        digest = sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return Path(f"/tmp/proa-{os.getuid()}-{digest}")  # noqa: S108 (its owner is checked)
 
     def socket(self, name: str) -> Path:
         return self.sockets / f"{name}.sock"
@@ -148,19 +160,29 @@ class Home:
             self.root,
             *(self.keys, self.mlflow, self.bundles, self.releases, self.runtimes, self.feast),
             *(self.ledger.parent, self.spool, self.events, self.reports, self.workloads),
-            *(self.statuses, self.rollouts, self.logs, self.sockets, self.projects),
+            *(self.statuses, self.rollouts, self.logs, self.projects),
         )
+        for folder in folders:
+            self._make(folder)
+        return self
+
+    def create_sockets(self) -> Path:
+        """Make the folder of the sockets, which may lie outside the root, as `create` does."""
+        self._make(self.sockets)
+        return self.sockets
+
+    def _make(self, folder: Path) -> None:
         try:
-            for folder in folders:
-                folder.mkdir(mode=_PRIVATE, parents=folder is self.root, exist_ok=True)
-                folder.chmod(_PRIVATE)
+            folder.mkdir(mode=_PRIVATE, parents=folder is self.root, exist_ok=True)
+            if folder.lstat().st_uid != os.getuid():
+                raise PermissionError(EACCES, "belongs to another user", str(folder))
+            folder.chmod(_PRIVATE)
         except OSError as error:
             raise InvalidInput(
                 f"home {self.root}: {error.filename}: {error.strerror}; expected a folder which "
                 "this user may write",
                 param="home",
             ) from error
-        return self
 
 
 def find_home(explicit: Path | None, environ: Mapping[str, str]) -> Home:

@@ -30,7 +30,7 @@ from proa.embedded.probe import Probe
 from proa.embedded.record import Instance, ProcessId, Record
 from proa.embedded.workload import Workload, parse_workload
 from proa.embedded.workloads import read_record
-from proa.errors import ProaError
+from proa.errors import InvalidInput, ProaError
 
 __all__ = ["ORDER_LABEL", "Supervisor", "main"]
 
@@ -323,6 +323,10 @@ class Supervisor:
                     f"the socket {path} has {size} bytes, at most {_SOCKET_BYTES} work; "
                     "use a shorter --home"
                 )
+            try:
+                self._home.create_sockets()
+            except InvalidInput as error:
+                raise _Refused(error.message) from error
             return None, f"unix://{path}"
         port = item.template.port or item.port or find_free(self._ports())
         if not is_free(port):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,6 @@ Progress = Callable[[str, str, float, str], None]
 
 _POLL_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 30.0
-_SOCKET_BYTES: Final = 107
 _PORT_SECONDS: Final = 1.0
 
 
@@ -77,7 +77,6 @@ def up(
     with _alone(home):
         platform = _decide(home, ports, engine, os.environ if environ is None else environ)
         _check_ports(platform)
-        _check_engine(home, engine)
         make_keys(home)
         write_platform(platform)
         workloads = [*static_workloads(home, platform.ports)]
@@ -107,6 +106,8 @@ def down(home: Home, *, progress: Progress | None = None) -> Down:
     with _alone(home):
         running = _running(home)
         by_supervisor = _stop(home)
+        if home.root not in home.sockets.parents:
+            shutil.rmtree(home.sockets, ignore_errors=True)
     for name in running:
         tell(name, "stopped", time.monotonic() - begun, "")
     return Down(tuple(running), _kept(home), by_supervisor or bool(running))
@@ -214,19 +215,6 @@ def _own_pids(home: Home) -> set[int]:
             if item.process and is_alive(item.process):
                 pids.add(item.process.pid)
     return pids
-
-
-def _check_engine(home: Home, engine: EngineSpec | None) -> None:
-    if engine is None:
-        return
-    path = home.socket(engine_workload(home, engine).name)
-    size = len(os.fsencode(path))
-    if size > _SOCKET_BYTES:
-        raise Conflict(
-            f"the engine's socket {path} would have {size} bytes, at most {_SOCKET_BYTES} work",
-            hint="use a shorter --home",
-            code="home_too_long",
-        )
 
 
 def _given_up(files: WorkloadFiles, workload: Workload) -> bool:

@@ -1,0 +1,136 @@
+"""`create`, `diff` and the releases there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from proa.embedded.files import write_json
+from proa.errors import InvalidInput, NotFound
+from proa.fleet.wire import Wire
+from proa.release.bundle import list_files
+from proa.release.diff import Change, diff, text_diff
+from proa.release.manifest import Manifest, check_manifest
+from proa.release.reference import ReleaseRef
+from proa.release.registry import Registered
+
+_TEXT_FILES = (".txt", ".md", ".yaml", ".yml")  # what people write; not selftest and profile
+
+
+class Releases(Wire):
+    """Verbs that make releases and read them."""
+
+    def create(
+        self,
+        project: Path,
+        *,
+        overrides: Mapping[str, str] | None = None,
+        until: str = "register",
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> dict[str, Any]:
+        """Run a project's pipeline on this machine, as far as `register`, `gate` or `promote`.
+
+        Returns:
+            The pipeline's result: `release`, `verdict` when it came that far, seconds per step.
+        """
+        from proa.project.load import load
+        from proa.project.run import run_pipeline
+
+        loaded = load(project, overrides=overrides or {})
+        home = self._home()
+        write_json(home.projects / f"{loaded.name}.json", {"folder": str(loaded.folder)})
+        return run_pipeline(
+            project, home=home.root, overrides=overrides or {}, until=until, on_line=on_line
+        )
+
+    def create_from_folder(
+        self,
+        folder: Path,
+        manifest: Mapping[str, Any],
+        *,
+        run_id: str | None = None,
+        reason: str = "",
+    ) -> ReleaseRef:
+        """Make a release of a staged folder: store the bundle, register, journal.
+
+        Args:
+            folder: holds every file of the release; `manifest["files"]` is filled in from it.
+            manifest: the manifest without `files`, see `proa.release.manifest.Manifest`.
+            run_id: the MLflow run it came from.
+
+        Returns:
+            The release; the same content again is the same release, not a new version.
+        """
+        files = [file.model_dump() for file in list_files(folder)]
+        checked = check_manifest({**manifest, "files": files})
+        self.bundles.put(checked, folder)
+        ref, _ = self.registry.register(
+            checked, bundle=self.endpoints.bundles, run_id=run_id, links=self._links(run_id)
+        )
+        body = {"release": str(ref), "reason": reason}
+        self._controller("POST", f"/v1/models/{ref.name}/releases", body)
+        return ref
+
+    def _links(self, run_id: str | None) -> dict[str, str]:
+        if run_id is None:
+            return {}
+        found = self.registry.run_page(run_id)
+        return {"run": found} if found else {}
+
+    def release(self, text: str) -> ReleaseRef:
+        """The release named by `name`, `name/version`, `name@alias` or a full reference.
+
+        A bare name means the newest release.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if "@sha256:" in text:
+            return ReleaseRef.parse(text)
+        name, _, alias = text.partition("@")
+        if alias:
+            found = self.registry.alias(name, alias)
+            if found is None:
+                raise NotFound(f"{name}: no alias {alias!r}", hint=f"proa history {name}")
+            return found
+        name, _, version = text.partition("/")
+        if version:
+            if not version.isdigit():
+                raise InvalidInput(f"release {text!r}: expected name/number, as flight-delay/3")
+            return self.registry.ref(name, int(version))
+        return self._newest(name)
+
+    def _newest(self, name: str) -> ReleaseRef:
+        releases = self.registry.versions(name)
+        if not releases:
+            raise NotFound(f"model {name!r} has no release", hint="proa create PROJECT")
+        return releases[-1].ref
+
+    def releases(self, name: str) -> list[Registered]:
+        """Every release of a model, oldest first."""
+        return self.registry.versions(name)
+
+    def manifest(self, ref: ReleaseRef) -> Manifest:
+        """A release's manifest, its digest verified."""
+        return self.bundles.manifest(ref.digest)
+
+    def diff(self, before: ReleaseRef, after: ReleaseRef) -> tuple[list[Change], list[str]]:
+        """What differs: keys, and unified diffs of the small text files (prompts, rules)."""
+        one, two = self.manifest(before), self.manifest(after)
+        changes = diff(one, two)
+        return changes, self._text_diffs(changes)
+
+    def _text_diffs(self, changes: Sequence[Change]) -> list[str]:
+        lines: list[str] = []
+        for change in changes:
+            path = change.key.removeprefix("files:")
+            if path == change.key or not path.endswith(_TEXT_FILES):
+                continue
+            texts = [
+                self.bundles.text(digest, limit=64 << 10) if digest else ""
+                for digest in (change.before, change.after)
+            ]
+            if texts[0] is not None and texts[1] is not None:
+                lines += text_diff(path, texts[0], texts[1])
+        return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,14 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from proa.errors import InvalidInput, NotFound, ProaError, Unavailable
-from proa.http.bodies import decode_object, encode_error, read_body, status_of
+from proa.errors import InvalidInput, NotFound, Unavailable
+from proa.http.bodies import decode_object, read_body
+from proa.http.faults import error_handlers
 from proa.http.rights import JUDGE, PROMOTE, READ
 from proa.ledger.keys import Key, KeyStore
 from proa.release.reference import ReleaseRef
 from proa.rollout.policy import parse_policy
 from proa_controller.core import Controller
 
+log = logging.getLogger("proa.controller")
 _EVIDENCE_LIMIT = 256 << 20
 _POLL_SECONDS = 0.05
 Handler = Callable[[Request], Awaitable[Response]]
@@ -50,12 +53,7 @@ def make_app(
         Route(f"{one}/resume", api.resume, methods=["POST"]),
         *operations,
     ]
-    return Starlette(routes=routes, exception_handlers={ProaError: _on_error})
-
-
-async def _on_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProaError)
-    return Response(encode_error(error), status_of(error), media_type="application/json")
+    return Starlette(routes=routes, exception_handlers=error_handlers("controller", log))
 
 
 class _Api:

@@ -7,13 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from proa.errors import Internal, InvalidInput, NotFound, ProaError
-from proa.http.bodies import Receive, Scope, Send, encode_error, status_of
+from proa.http.bodies import Receive, Scope, Send
+from proa.http.faults import error_handlers
 from proa.http.serving import App, Health, operations
 from proa_gateway.admin import Admin
 from proa_gateway.engine_door import EngineDoor
@@ -40,7 +37,7 @@ def user_app(door: UserDoor, admin: Admin, health: Health, registry: CollectorRe
         Route("/proa/v1/keys/{id}", admin.revoke_key, methods=["DELETE"]),
         *operations(health, registry),
     ]
-    return Starlette(routes=routes, exception_handlers=_ERRORS)
+    return Starlette(routes=routes, exception_handlers=error_handlers("gateway", _log))
 
 
 def engine_app(door: EngineDoor, health: Health, registry: CollectorRegistry) -> App:
@@ -49,7 +46,7 @@ def engine_app(door: EngineDoor, health: Health, registry: CollectorRegistry) ->
         Route("/v1/chat/completions", Raw(door.chat), methods=["POST"]),
         *operations(health, registry),
     ]
-    return Starlette(routes=routes, exception_handlers=_ERRORS)
+    return Starlette(routes=routes, exception_handlers=error_handlers("gateway", _log))
 
 
 class Raw:
@@ -60,28 +57,3 @@ class Raw:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self._handler(scope, receive, send)
-
-
-async def _on_proa_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProaError)
-    return Response(encode_error(error), status_of(error), media_type="application/json")
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path}"
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        wrong: ProaError = InvalidInput(f"{where}: use {allowed}", code="wrong_method")
-    else:
-        wrong = NotFound(f"{where}: there is no such path", code="unknown_path")
-    return Response(encode_error(wrong), error.status_code, media_type="application/json")
-
-
-async def _on_fault(request: Request, error: Exception) -> Response:
-    _log.error("%s %s", request.method, request.url.path, exc_info=error)
-    wrong = Internal("an unexpected fault of the gateway; its log names it")
-    return Response(encode_error(wrong), 500, media_type="application/json")
-
-
-_ERRORS = {ProaError: _on_proa_error, HTTPException: _on_http_error, Exception: _on_fault}

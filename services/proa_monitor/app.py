@@ -10,16 +10,16 @@ from typing import Any, Final
 import orjson
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from proa.errors import Internal, InvalidInput, NotFound, ProaError
+from proa.errors import InvalidInput, NotFound
 from proa.events.emitter import DROPPED, EMITTER
 from proa.http import rights
-from proa.http.bodies import ClientGone, decode_object, encode_error, read_body, status_of
+from proa.http.bodies import ClientGone, decode_object, read_body
 from proa.http.clock import parse_time, rfc3339
+from proa.http.faults import error_handlers
 from proa.http.serving import App, Health, operations
 from proa.ledger.keys import Key, KeyStore
 from proa_monitor.ingest import BODY_BYTES
@@ -55,7 +55,7 @@ def monitor_app(monitor: Monitor, keys: KeyStore, health: Health) -> App:
         Route("/v1/requests", doors.requests),
         *operations(health, registry),
     ]
-    return Starlette(routes=routes, exception_handlers=_ERRORS)
+    return Starlette(routes=routes, exception_handlers=error_handlers("monitor", _log))
 
 
 class _Doors:
@@ -204,32 +204,3 @@ def _check_keys(asked: dict[str, Any], known: tuple[str, ...]) -> None:
             raise InvalidInput(f"{key!r:.80}: expected {', '.join(known)}", param=key[:80])
         if value is not None and not isinstance(value, str):
             raise InvalidInput(f"{key} = {value!r:.80}: expected a string", param=key)
-
-
-async def _on_proa_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProaError)
-    return Response(encode_error(error), status_of(error), media_type="application/json")
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path}"
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        wrong: ProaError = InvalidInput(f"{where}: use {allowed}", code="wrong_method")
-    else:
-        wrong = NotFound(f"{where}: there is no such path", code="unknown_path")
-    return Response(encode_error(wrong), error.status_code, media_type="application/json")
-
-
-async def _on_fault(request: Request, error: Exception) -> Response:
-    _log.error("%s %s", request.method, request.url.path, exc_info=error)
-    wrong = Internal("an unexpected fault of the monitor; its log names it")
-    return Response(encode_error(wrong), 500, media_type="application/json")
-
-
-_ERRORS: Final = {
-    ProaError: _on_proa_error,
-    HTTPException: _on_http_error,
-    Exception: _on_fault,
-}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from proa.errors import Unavailable
+from proa.release.registry import prepare_mlflow
 from proa.retrieval.context import SLOT
-from proa_pipelines import tracking
 
 _MLFLOW_SLOT = SLOT.replace("{", "{{").replace("}", "}}")
 
@@ -26,7 +26,7 @@ def register(url: str, name: str, text: str, *, message: str, tags: dict[str, st
     Raises:
         Unavailable: MLflow does not answer, or refuses.
     """
-    tracking.settle()
+    prepare_mlflow()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from proa.errors import Unavailable
 from proa.project import Project
+from proa.release.registry import prepare_mlflow
 
 _LONGEST = 500  # characters of a parameter that MLflow keeps whole
-# MLflow reads these from the environment; its defaults wait four minutes for a server that is down
-_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 
 
 @contextlib.contextmanager
@@ -31,7 +24,7 @@ def run(url: str, project: Project, manifest: Mapping[str, Any], evidence: Path)
     Raises:
         Unavailable: MLflow does not answer at `url`.
     """
-    settle()
+    prepare_mlflow()
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -48,15 +41,6 @@ def run(url: str, project: Project, manifest: Mapping[str, Any], evidence: Path)
         except MlflowException as error:
             raise Unavailable(f"MLflow at {url}: {str(error)[:300]}") from error
         yield active.info.run_id
-
-
-def settle() -> None:
-    """Put MLflow's settings into the environment; call it before mlflow is imported."""
-    from proa.release.registry import keep_feast_out
-
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    keep_feast_out()
 
 
 def tag(run_id: str, tags: Mapping[str, str]) -> None:

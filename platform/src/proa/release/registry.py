@@ -29,6 +29,14 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 """The alias by which the controller reports what serves."""
 _DIGEST, _KIND, _BUNDLE, _VERDICT = "proa.digest", "proa.kind", "proa.bundle", "proa.verdict"
+# MLflow reads these when it sends. Its defaults wait four minutes for a server that is down, and
+# print a line to stdout for every run.
+_MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 _T = TypeVar("_T")
 
 
@@ -194,16 +202,18 @@ class Registry:
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
-            # MLflow reads these when it sends; its defaults wait four minutes for a server that
-            # is down, and print a line to stdout for every run.
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-            os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-            keep_feast_out()
+            prepare_mlflow()
             from mlflow import MlflowClient
 
             self._client = MlflowClient(self._url, self._url)
         return self._client
+
+
+def prepare_mlflow() -> None:
+    """Settle MLflow's manners in this process; call it before MLflow is first asked."""
+    for name, value in _MANNERS.items():
+        os.environ.setdefault(name, value)
+    keep_feast_out()
 
 
 def keep_feast_out() -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from flight_delay.data import ZONE, ingest
 
 START = datetime(2013, 3, 1, tzinfo=ZoneInfo(ZONE))  # midnights in New York: no day is cut
-END = datetime(2013, 3, 15, tzinfo=ZoneInfo(ZONE))
+END = datetime(2013, 4, 1, tzinfo=ZoneInfo(ZONE))
 TIME_TO_LIVE = {
     "weather_v1": timedelta(hours=6),
     "origin_delay_v1": timedelta(hours=1),

@@ -26,6 +26,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--until", choices=UNTIL, default="promote", help="how far (default promote)")
     run.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
+    own = verbs.add_parser("own", help="make a release of a model that is made already")
+    own.add_argument("project", type=Path, help="proa.yaml of name, task, label and unit")
+    own.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
+    own.add_argument("--from", dest="uri", metavar="MODEL", help="models:/NAME/VERSION or a file")
+    own.add_argument("--data", type=Path, metavar="FILE", help="a sample of rows")
+    own.add_argument("--new-exam", action="store_true", help="replace the exam made before")
+    own.add_argument(
+        "--set", dest="settings", action="append", default=[], type=_pair, metavar="KEY=VALUE"
+    )
+    own.add_argument("--until", choices=UNTIL[1:], default="register")
+    own.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
     online = verbs.add_parser("materialize", help="bring the online features up to a moment")
     online.add_argument("project", type=Path, help="the folder that holds proa.yaml")
     online.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
@@ -51,6 +62,10 @@ def main(argv: list[str] | None = None) -> int:
         if options.verb == "materialize":
             _materialize(options)
             return 0
+        if options.verb == "own":
+            from proa_pipelines import own
+
+            return own.run(options, say=lambda text: print(text, flush=True))
         runner.run(
             options.project,
             options.home,
@@ -59,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
             result=options.result,
         )
     except ProaError as error:
+        if getattr(options, "result", None) is not None:
+            return error.exit_code  # it stands in the result file, for whoever asked for one
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proa.errors import InvalidInput, Refused
+from proa.errors import InvalidInput
 from proa.project import Project
 from proa_pipelines.release_steps import gate, open_project, promote, register
 from proa_pipelines.steps import facts, note
@@ -31,13 +31,6 @@ def ingest(project: str, overrides: str, tables: str) -> None:
     """Run the project's `data.ingest` for the training window; one parquet file per table."""
     found = open_project(project, overrides)
     settings = found.classic.data
-    if found.classic.runtime.requirements is not None:
-        raise Refused(
-            f"runtime.requirements = {found.classic.runtime.requirements!r}: the classic pipeline "
-            "trains on the platform's own libraries",
-            hint="train the model there and bring it with `proa create --from`",
-            code="runtime_mismatch",
-        )
     start, end = (datetime.fromisoformat(t) for t in (settings.train.start, settings.train.end))
     got: Mapping[str, pd.DataFrame] = found.resolve("data.ingest")(start, end)
     if EXAMPLES not in got:
@@ -115,7 +108,7 @@ def _join(
     spec = project.classic
     if spec.features is None:
         roles = {spec.data.entity, spec.data.time, spec.data.unit, spec.data.label}
-        return examples, _columns_of(examples.drop(columns=[n for n in roles if n]))
+        return examples, columns_of(examples.drop(columns=[n for n in roles if n]))
     import pandas as pd
 
     from proa.features import store
@@ -135,7 +128,7 @@ def _join(
     return joined, store.columns(folder, views)
 
 
-def _columns_of(frame: pd.DataFrame) -> list[Column]:
+def columns_of(frame: pd.DataFrame) -> list[Column]:
     """Types of raw columns, when a project has no feature views."""
     from pandas.api import types
 

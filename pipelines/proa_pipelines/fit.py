@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proa.errors import InvalidInput
-from proa.exam.metrics import Answers, measure, metrics_of
+from proa.exam.answers import Answers
+from proa.exam.metrics import measure, metrics_of
 from proa.training import TrainingData
 
 FOLDS = 4

@@ -39,7 +39,7 @@ def register(project: str, overrides: str, home: str, release: str, evidence: st
     fleet = proa.connect(home)
     with tracking.run(fleet.endpoints.mlflow, found, manifest, Path(evidence)) as run_id:
         manifest["source"] = {**manifest.get("source", {}), "mlflow_run": run_id}
-        ref = fleet.create_from_folder(folder, manifest, run_id=run_id)
+        ref = fleet.create_from_folder(folder, manifest, run_id=run_id, rollout=found.rollout)
         tracking.tag(run_id, {"proa.release": str(ref)})
     note(f"{ref.short} {ref.digest[:19]}…")
     facts(release=str(ref), mlflow_run=run_id)
@@ -60,7 +60,7 @@ def gate(project: str, overrides: str, home: str, release: str) -> str:
             note(f"{what}: {done}/{total}")
 
     exam = load(open_project(project, overrides))
-    verdict = proa.connect(home).gate(ref, exam, progress=progress)
+    verdict = proa.connect(home).gate(ref, exam, progress=progress, say=note)
     note(f"{verdict.value}: {verdict.reason}")
     facts(verdict=verdict.value, reason=verdict.reason)
     return str(verdict.value)

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from proa.errors import Internal, InvalidInput, ProaError, Refused, error_from_wire
 from proa.http.ids import new_id
 from proa.project import load as load_project
-from proa_pipelines import conditions
+from proa_pipelines import conditions, release_runtime
 from proa_pipelines.steps import UNTIL, parse
 
 _TOP = ("release", "verdict", "reason", "promoted", "phase", "mlflow_run")
@@ -183,6 +183,7 @@ def _execute(
     # takes 5 s. Children inherit this; whoever set it before keeps it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ[release_runtime.ROOT] = str(Path(arguments["home"]) / "runtimes")
     lap = _Laps(report)
     try:
         with log_path.open("w") as log, _quiet():

@@ -5,6 +5,8 @@
     selftest.json                    inputs with the answers a process must reproduce
     profile/                         the reference that the monitor compares windows with
     slices.json                      metrics by slice, out of fold
+    training.json train_ids.bin      windows and hashed ids of what it was made from: an exam may
+                                     hold nothing of it (`proa.exam.leakage`)
     code/                            the modules that made it, and the settings in force
 
 and `manifest.json` without `files` (`create` lists them). Nothing of the exam is in it.
@@ -13,6 +15,7 @@ and `manifest.json` without `files` (`create` lists them). Nothing of the exam i
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from proa.errors import InvalidInput
+from proa.exam import leakage
 from proa.project import Project
 from proa.release import model_files, runtime, scoring, selftest
 from proa.release.bundle import MANIFEST, list_files
 from proa.release.canonical import canonical_json
-from proa.release.manifest import ClassicSpec, check_manifest
+from proa.release.manifest import ClassicSpec, Runtime, check_manifest
 from proa_pipelines import dataset as datasets
-from proa_pipelines import fit, results
+from proa_pipelines import fit, release_runtime, results
 from proa_pipelines.origin import source
 from proa_pipelines.steps import note
 
@@ -79,12 +83,13 @@ def lay_out(
     _write_selftest(folder / _SELFTEST, model, spec, columns)
     profile = _write_profile(folder, spec, rows, scores)
     shutil.copyfile(slices, folder / "slices.json")
+    _write_training(folder, project, rows)
     _copy_code(project, folder / "code")
     manifest = {
         "name": project.name,
         "kind": "classic",
         "description": project.classic.description,
-        "runtime": runtime.describe().model_dump(mode="json"),
+        "runtime": _runtime(folder).model_dump(mode="json"),
         "source": source(project, run).model_dump(mode="json"),
         "data": rows.snapshot.model_dump(mode="json"),
         "parameters": _parameters(project, parameters),
@@ -97,6 +102,15 @@ def lay_out(
     check_manifest({**manifest, "files": [file.model_dump() for file in files]})
     (folder / MANIFEST).write_bytes(canonical_json(manifest))
     return {"files": [file.path for file in files], "size": sum(file.size for file in files)}
+
+
+def _runtime(folder: Path) -> Runtime:
+    """This process's own, or the one that the project brings: its lock goes into the release."""
+    lock = os.environ.get(release_runtime.LOCK)
+    if lock is None:
+        return runtime.describe()
+    shutil.copyfile(lock, folder / runtime.LOCK)
+    return runtime.described_by(folder / runtime.LOCK, path=runtime.LOCK)
 
 
 def _spec(project: Project, rows: datasets.Dataset, threshold: float | None) -> ClassicSpec:
@@ -127,14 +141,15 @@ def _parameters(project: Project, parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evenly(rows: int, count: int) -> np.ndarray[Any, Any]:
+def evenly(rows: int, count: int) -> np.ndarray[Any, Any]:
+    """Positions of at most `count` of `rows` rows, first and last included."""
     return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(int))
 
 
 def _write_background(path: Path, columns: dict[str, pd.Series[Any]], rows: int) -> None:
     """Rows evenly over time, as JSON columns."""
-    taken = _evenly(rows, _BACKGROUND_ROWS)
-    body = {"columns": {name: _json(values.iloc[taken]) for name, values in columns.items()}}
+    taken = evenly(rows, _BACKGROUND_ROWS)
+    body = {"columns": {name: plain(values.iloc[taken]) for name, values in columns.items()}}
     path.write_bytes(canonical_json(body))
 
 
@@ -142,8 +157,8 @@ def _write_selftest(
     path: Path, model: Any, spec: ClassicSpec, columns: dict[str, pd.Series[Any]]
 ) -> None:
     """Rows evenly over time, and one with every value missing; answered as they are served."""
-    taken = _evenly(len(next(iter(columns.values()))), selftest.MAX_CASES - 1)
-    values = {name: _json(column.iloc[taken]) for name, column in columns.items()}
+    taken = evenly(len(next(iter(columns.values()))), selftest.MAX_CASES - 1)
+    values = {name: plain(column.iloc[taken]) for name, column in columns.items()}
     rows = [{name: values[name][row] for name in values} for row in range(len(taken))]
     cases = [_case(model, spec, row) for row in rows]
     if spec.missing == "allow":
@@ -162,7 +177,7 @@ def _case(model: Any, spec: ClassicSpec, row: dict[str, Any]) -> dict[str, Any]:
     return {"input": case, "output": scoring.answer_case(model, spec, case)}
 
 
-def _json(values: pd.Series[Any]) -> list[Any]:
+def plain(values: pd.Series[Any]) -> list[Any]:
     """JSON values of a column: None for every kind of null, RFC 3339 for times."""
     listed = zip(values.astype(object), values.isna(), strict=True)
     plain: list[Any] = [None if null else value for value, null in listed]
@@ -183,6 +198,25 @@ def _write_profile(
         outputs=scoring.outputs(spec, scores.value),
         blocks=rows.data.time.dt.strftime("%Y-%m-%d").tolist(),
     )
+
+
+def _write_training(folder: Path, project: Project, rows: datasets.Dataset) -> None:
+    """Ids and windows of the rows that training, search, calibration and threshold all share."""
+    entity = rows.names.get("entity")
+    if entity is not None:
+        ids = rows.frame[entity].astype(str)
+        (folder / leakage.IDS).write_bytes(leakage.to_bytes(ids))
+    train = project.classic.data.train
+    body = {
+        "version": 1,
+        "rows": len(rows.frame),
+        "ids": entity,
+        "windows": {
+            "train": {"start": train.start, "end": train.end},
+            leakage.ROWS_WINDOW: {"start": rows.snapshot.start, "end": rows.snapshot.end},
+        },
+    }
+    (folder / leakage.WINDOWS).write_bytes(canonical_json(body))
 
 
 def _copy_code(project: Project, folder: Path) -> None:

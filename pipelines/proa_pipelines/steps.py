@@ -28,7 +28,7 @@ def run(kind: str, step: str, **arguments: Any) -> Any:
     _say(step, event="start")
     began = time.perf_counter()
     try:
-        value = _table(kind)[step](**arguments)
+        value = _call(kind, step, arguments)
     except ProaError as error:
         _say(step, event="error", seconds=time.perf_counter() - began, **error.to_wire())
         raise SystemExit(error.exit_code) from error
@@ -62,7 +62,19 @@ def parse(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _table(kind: str) -> dict[str, Any]:
+def _call(kind: str, step: str, arguments: dict[str, Any]) -> Any:
+    """Run the step here, or in the runtime that the project brings."""
+    from proa_pipelines import release_runtime
+
+    if kind == "classic" and step in release_runtime.STEPS:
+        found = release_runtime.python_of(arguments["project"], arguments["overrides"])
+        if found is not None:
+            return release_runtime.call(*found, kind, step, arguments)
+    return table(kind)[step](**arguments)
+
+
+def table(kind: str) -> dict[str, Any]:
+    """Every step of a pipeline by its name."""
     if kind not in ("classic", "llm"):
         raise InvalidInput(f"pipeline {kind!r}: expected classic or llm")
     module = import_module(f"proa_pipelines.{kind}_steps")

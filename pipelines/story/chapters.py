@@ -222,7 +222,15 @@ class Story:
         ref = ReleaseRef.parse(result["release"])
         changes, _ = self.fleet.diff(ReleaseRef.parse(first), ref)
         self.voice.line("changed: " + ", ".join(change.key for change in changes[:8]))
-        policy = Policy(steps=self.scale.steps, minimum_calls=calls, latency_ratio=3.0)
+        policy = Policy(
+            steps=self.scale.steps,
+            minimum_units=calls,
+            # A few dozen users on a busy machine show no less; the new prompt may say more or less.
+            error_margin=self.scale.error_margin,
+            latency_ratio=6.0,
+            tokens_ratio=4.0,
+            share_margin=0.3,
+        )
         with users(self._call(model), pace, pause=0.02) as seen:
             began = time.monotonic()
             self.fleet.promote(

@@ -15,18 +15,21 @@ from proa.embedded.daemon import ensure_supervisor
 from proa.embedded.home import Home
 from proa.embedded.platform_file import read_platform
 from proa.embedded.workloads import WorkloadFiles
+from proa.errors import Conflict
 from proa.http.clock import WallClock
 from proa.http.serving import Health, operations, serve
 from proa.ledger.journal import Journal
 from proa.ledger.keys import KeyStore
 from proa.release.bundle import BundleStore
 from proa.release.registry import Registry
+from proa.rollout.freeze import read_freezes
 from proa_controller.app import make_app
 from proa_controller.core import Controller
 from proa_controller.embedded import ProcessLauncher, ProcessWorkloads
 from proa_controller.gateways import Gateways
 from proa_controller.metrics import ControllerMetrics
-from proa_controller.states import States
+from proa_controller.states import States, only_writer
+from proa_controller.truths import LabelTruths
 from proa_controller.watcher import Watcher
 from proa_controller.world import World
 
@@ -34,7 +37,7 @@ log = logging.getLogger("proa.controller")
 
 
 def main() -> None:
-    """Read the command line, put the parts together, run until SIGTERM."""
+    """Read the command line and run until SIGTERM, as the only controller of this home."""
     parser = argparse.ArgumentParser(prog="proa_controller", description="The rollout controller.")
     parser.add_argument("--home", type=Path, required=True, help="the platform's home folder")
     parser.add_argument("--host", default="127.0.0.1")
@@ -46,6 +49,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     home = Home(options.home)
+    try:
+        with only_writer(home.rollouts):
+            _run(home, options)
+    except Conflict as error:
+        log.error("%s", error)
+        raise SystemExit(error.exit_code) from error
+
+
+def _run(home: Home, options: argparse.Namespace) -> None:
+    """Put the parts together and serve."""
     registry = CollectorRegistry()
     controller = compose(home)
     metrics = ControllerMetrics(registry, controller)
@@ -82,6 +95,11 @@ def compose(home: Home) -> Controller:
         headers={"authorization": f"Bearer {key}"},
         timeout=httpx.Timeout(2.0),
     )
+    monitor = httpx.Client(
+        base_url=platform.urls["monitor"],
+        headers={"authorization": f"Bearer {key}"},
+        timeout=httpx.Timeout(10.0, connect=1.0),
+    )
     world = World(
         workloads=ProcessWorkloads(WorkloadFiles(home)),
         launcher=ProcessLauncher(home, platform, bundles),
@@ -89,6 +107,7 @@ def compose(home: Home) -> Controller:
         gateways=Gateways([gateway]),
         bundles=bundles,
         engines=lambda: frozenset(read_platform(home).engines),
+        truths=LabelTruths(monitor),
     )
     return Controller(
         states=States(home.rollouts, home.rollouts / "evidence"),
@@ -96,6 +115,7 @@ def compose(home: Home) -> Controller:
         bundles=bundles,
         world=world,
         clock=WallClock(),
+        freezes=lambda: read_freezes(home.freeze_file),
     )
 
 

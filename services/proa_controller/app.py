@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,10 +20,11 @@ from starlette.routing import BaseRoute, Route
 from proa.errors import InvalidInput, NotFound, Unavailable
 from proa.http.bodies import decode_object, read_body
 from proa.http.faults import error_handlers
-from proa.http.rights import JUDGE, PROMOTE, READ
+from proa.http.rights import ADMIN, APPROVE, JUDGE, PROMOTE, READ
+from proa.ledger.journal import Head
 from proa.ledger.keys import Key, KeyStore
 from proa.release.reference import ReleaseRef
-from proa.rollout.policy import parse_policy
+from proa.rollout.people import By, person_of, reason_of
 from proa_controller.core import Controller
 
 log = logging.getLogger("proa.controller")
@@ -44,6 +47,14 @@ def make_app(
         Route(f"{one}/releases", api.announce, methods=["POST"]),
         Route(f"{one}/gate", api.gate, methods=["POST"]),
         Route(f"{one}/gate/{{slot}}", api.release_slot, methods=["DELETE"]),
+        Route(f"{one}/gate/{{slot}}", api.keep_slot, methods=["PUT"]),
+        Route("/v1/evidence/{digest}", api.evidence),
+        Route("/v1/journal/verify", api.verify),
+        Route("/v1/revoked", api.revoked),
+        Route(f"{one}/approve", api.approve, methods=["POST"]),
+        Route(f"{one}/revoke", api.revoke, methods=["POST"]),
+        Route(f"{one}/unrevoke", api.unrevoke, methods=["POST"]),
+        Route(f"{one}/carried", api.carried, methods=["POST"]),
         Route(f"{one}/verdicts", api.verdict, methods=["POST"]),
         Route(f"{one}/promote", api.promote, methods=["POST"]),
         Route(f"{one}/rollback", api.rollback, methods=["POST"]),
@@ -82,16 +93,27 @@ class _Api:
     async def announce(self, request: Request) -> Response:
         key = self._key(request, JUDGE)
         body = await _body(request)
-        release = _release(request, body)
-        reason = _text(body, "reason", "")
-        await run_in_threadpool(self._controller.announce, release, _who(key), reason)
-        return _json({"release": str(release)})
+        release, caller = _release(request, body), Caller.of(key, body)
+        rollout = _object(body, "rollout")
+
+        def act() -> dict[str, Any] | None:
+            return self._controller.announce(
+                release,
+                caller.who,
+                _text(body, "reason", ""),
+                by=caller.by,
+                rollout=rollout,
+                may_loosen=key.may(APPROVE),
+            )
+
+        return _json({"release": str(release), "rules": await run_in_threadpool(act)})
 
     async def gate(self, request: Request) -> Response:
         """Take the slot and answer once the candidate is ready in it."""
         self._key(request, JUDGE)
-        release = _release(request, await _body(request))
-        slot = await run_in_threadpool(self._controller.take_slot, release)
+        body = await _body(request)
+        release, held = _release(request, body), _text(body, "slot", "")
+        slot = await run_in_threadpool(self._controller.take_slot, release, held or None)
         deadline = time.monotonic() + self._slot_seconds
         while not await run_in_threadpool(self._controller.slot_ready, slot):
             if time.monotonic() > deadline or await request.is_disconnected():
@@ -116,35 +138,143 @@ class _Api:
         await run_in_threadpool(self._controller.release_slot, name, slot)
         return _json({"slot": None})
 
+    async def keep_slot(self, request: Request) -> Response:
+        """A gate's sign of life; 409 `slot_lost` when the slot is no longer its own."""
+        self._key(request, JUDGE)
+        name, slot = request.path_params["name"], request.path_params["slot"]
+        await run_in_threadpool(self._controller.keep_slot, name, slot)
+        return _json({"slot": slot})
+
+    async def evidence(self, request: Request) -> Response:
+        """The evidence of a verdict by the digest that its journal line names."""
+        self._key(request, READ)
+        digest = request.path_params["digest"]
+        data = await run_in_threadpool(self._controller.evidence, digest)
+        return Response(data, media_type="application/json")
+
     async def verdict(self, request: Request) -> Response:
         key = self._key(request, JUDGE)
         body = await _body(request, limit=_EVIDENCE_LIMIT)
         evidence = body.get("evidence")
         if not isinstance(evidence, dict):
             raise InvalidInput("evidence: expected an object", param="evidence")
-        name, slot = request.path_params["name"], _text(body, "slot")
+        name, slot, caller = request.path_params["name"], _text(body, "slot"), Caller.of(key, body)
+        tasks = _object(body, "tasks")
+
+        def act() -> dict[str, Any]:
+            if body.get("smoke") is True:
+                return self._controller.record_smoke(name, slot, evidence, caller.who, by=caller.by)
+            verdict = self._controller.record_verdict(
+                name, slot, evidence, caller.who, by=caller.by, tasks=tasks
+            )
+            return verdict.to_json()
+
+        return _json(await run_in_threadpool(act))
+
+    async def carried(self, request: Request) -> Response:
+        """A verdict from another environment, with its evidence."""
+        key = self._key(request, JUDGE)
+        body = await _body(request, limit=_EVIDENCE_LIMIT)
+        release, caller = _release(request, body), Caller.of(key, body)
+        evidence, source = _object(body, "evidence"), _object(body, "source")
+        if evidence is None or source is None:
+            raise InvalidInput("expected the objects evidence and source", param="evidence")
         verdict = await run_in_threadpool(
-            self._controller.record_verdict, name, slot, evidence, _who(key)
+            lambda: self._controller.carry_verdict(
+                release,
+                evidence,
+                source,
+                caller.who,
+                by=caller.by,
+                tasks=_object(body, "tasks"),
+            )
         )
         return _json(verdict.to_json())
 
     async def promote(self, request: Request) -> Response:
-        key = self._key(request, PROMOTE)
+        """Ask for a rollout; with `override` the key needs the right to approve."""
+        key = self._keys.authenticate(request.headers.get("authorization"))
         body = await _body(request)
-        policy = parse_policy(body.get("policy") or {})
-        release, reason = _release(request, body), _text(body, "reason", "")
-
-        def act() -> None:
-            self._controller.promote(
+        override = body.get("override") is True
+        key.require(APPROVE if override else PROMOTE)
+        release, caller, reason = (
+            _release(request, body),
+            Caller.of(key, body, required="an override" if override else None),
+            _text(body, "reason", ""),
+        )
+        policy = _object(body, "policy")
+        if body.get("dry_run") is True:
+            plan = await run_in_threadpool(
+                lambda: self._controller.plan(release, policy=policy, by=caller.by)
+            )
+            return _json({**await self._status_of(release.name), "plan": plan})
+        if override:
+            reason = reason_of(reason, required="an override")
+        await run_in_threadpool(
+            lambda: self._controller.promote(
                 release,
-                who=_who(key),
+                who=caller.who,
                 reason=reason,
                 policy=policy,
-                dry_run=body.get("dry_run") is True,
+                by=caller.by,
+                override=override,
             )
-
-        await run_in_threadpool(act)
+        )
         return _json(await self._status_of(release.name), status=202)
+
+    async def approve(self, request: Request) -> Response:
+        """Approve a release, or `exam` (its digest or ""), or `rules`."""
+        caller, body = await self._decision(request, APPROVE, "an approval")
+        name = request.path_params["name"]
+        said: dict[str, Any] = {"who": caller.who, "reason": _text(body, "reason"), "by": caller.by}
+
+        def act() -> dict[str, Any]:
+            if body.get("rules") is True:
+                return self._controller.approve_rules(name, **said)
+            if "exam" in body:
+                return self._controller.approve_exam(name, _text(body, "exam") or None, **said)
+            return self._controller.approve(_release(request, body), **said)
+
+        return _json(await run_in_threadpool(act))
+
+    async def revoke(self, request: Request) -> Response:
+        caller, body = await self._decision(request, ADMIN, "a revocation", named=False)
+        return await self._revocation(request, body, caller, self._controller.revoke)
+
+    async def unrevoke(self, request: Request) -> Response:
+        caller, body = await self._decision(request, APPROVE, "taking a revocation back")
+        return await self._revocation(request, body, caller, self._controller.unrevoke)
+
+    async def _revocation(
+        self, request: Request, body: dict[str, Any], caller: Caller, act: Callable[..., Any]
+    ) -> Response:
+        name, digest, reason = request.path_params["name"], _text(body, "digest"), body["reason"]
+        return _json(
+            await run_in_threadpool(
+                lambda: act(name, digest, who=caller.who, reason=reason, by=caller.by)
+            )
+        )
+
+    async def _decision(
+        self, request: Request, right: str, what: str, *, named: bool = True
+    ) -> tuple[Caller, dict[str, Any]]:
+        """Who decides, with a reason in `body["reason"]` that others can read."""
+        key = self._key(request, right)
+        body = await _body(request)
+        caller = Caller.of(key, body, required=what if named else None)
+        body["reason"] = reason_of(_text(body, "reason", ""), required=what)
+        return caller, body
+
+    async def revoked(self, request: Request) -> Response:
+        self._key(request, READ)
+        return _json({"revoked": await run_in_threadpool(self._controller.revoked)})
+
+    async def verify(self, request: Request) -> Response:
+        """Check the journal's chain; `head` is one that was noted before."""
+        self._key(request, READ)
+        text = request.query_params.get("head")
+        noted = None if text is None else Head.parse(text)
+        return _json(await run_in_threadpool(self._controller.verify, noted))
 
     async def rollback(self, request: Request) -> Response:
         return await self._wish(request, self._controller.rollback)
@@ -162,15 +292,16 @@ class _Api:
         return await self._hold(request, paused=False)
 
     async def _hold(self, request: Request, *, paused: bool) -> Response:
-        key, name = self._key(request, PROMOTE), request.path_params["name"]
-        await run_in_threadpool(lambda: self._controller.pause(name, who=_who(key), paused=paused))
-        return _json(await self._status_of(name))
+        return await self._wish(request, partial(self._controller.pause, paused=paused), status=200)
 
-    async def _wish(self, request: Request, act: Callable[..., Any]) -> Response:
+    async def _wish(
+        self, request: Request, act: Callable[..., Any], *, status: int = 202
+    ) -> Response:
         key, name = self._key(request, PROMOTE), request.path_params["name"]
-        reason = _text(await _body(request), "reason", "")
-        await run_in_threadpool(lambda: act(name, who=_who(key), reason=reason))
-        return _json(await self._status_of(name), status=202)
+        body = await _body(request)
+        caller, reason = Caller.of(key, body), _text(body, "reason", "")
+        await run_in_threadpool(lambda: act(name, who=caller.who, reason=reason))
+        return _json(await self._status_of(name), status=status)
 
     async def _status_of(self, name: str) -> dict[str, Any]:
         return await run_in_threadpool(self._controller.status, name)
@@ -188,8 +319,26 @@ class _Api:
         return key
 
 
-def _who(key: Key) -> str:
-    return f"{key.team}/{key.feature}#{key.id[:4]}"
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: `who` for people, `by` to compare."""
+
+    who: str
+    by: By
+
+    @classmethod
+    def of(cls, key: Key, body: Mapping[str, Any], required: str | None = None) -> Caller:
+        """The key's owner, and the person whom the body names under `as`.
+
+        Args:
+            required: what a person's name is needed for, if it is.
+        """
+        name = body.get("as")
+        if name is not None and not isinstance(name, str):
+            raise InvalidInput(f"as = {name!r}: expected a person's name", param="as")
+        person = person_of(name, required=required)
+        owner = f"{key.team}/{key.feature}#{key.id[:4]}"
+        return cls(f"{person} ({owner})" if person else owner, By(key.id, person))
 
 
 async def _body(request: Request, limit: int = 1 << 20) -> dict[str, Any]:
@@ -201,6 +350,13 @@ def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
     value = body.get(key, default)
     if not isinstance(value, str):
         raise InvalidInput(f"{key} = {value!r}: expected a string", param=key)
+    return value
+
+
+def _object(body: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    value = body.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise InvalidInput(f"{key}: expected an object", param=key)
     return value
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
+from proa.ledger.tally import Tally, parse_tally
 from proa.release.reference import ReleaseRef
-from proa.rollout.analysis import Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,28 @@ class Gateways:
         loaded = [answer["generation"] >= generation for answer in answers if answer is not None]
         return bool(loaded) and all(loaded)
 
-    def counts(self, model: str, since: str) -> dict[ReleaseRef, Counts] | None:
-        """Exact counts of user calls per release since a time; None if any gateway is silent."""
-        total: dict[ReleaseRef, Counts] = {}
+    def tallies(
+        self, model: str, since: str, *, until: str | None = None, purpose: str = "user"
+    ) -> dict[ReleaseRef, Tally] | None:
+        """What each release did in [since, until); None when any of it may be missing.
+
+        A silent gateway has calls nobody else knows of; so has a ledger that is younger than
+        `since`. Gateways that share a ledger each tell all of it, the last one most.
+        """
+        parameters = {"model": model, "since": since, "purpose": purpose}
+        if until is not None:
+            parameters["until"] = until
+        ledgers: dict[str, Any] = {}
         for client in self.clients:
-            parameters = {"model": model, "since": since, "purpose": "user"}
-            answer = self._ask(client, "/proa/v1/counts", parameters)
-            if answer is None:
+            answer = self._ask(client, "/proa/v1/tallies", parameters)
+            if answer is None or (until is None and answer["created"] > since):
                 return None
-            for release, item in answer["releases"].items():
+            ledgers[answer["ledger"]] = answer["releases"]
+        total: dict[ReleaseRef, Tally] = {}
+        for releases in ledgers.values():
+            for release, wire in releases.items():
                 ref = ReleaseRef.parse(release)
-                latency = item["latency_ms"]
-                counts = Counts(item["calls"], item["errors"], latency and latency["p95"])
-                total[ref] = _add(total.get(ref), counts)
+                total[ref] = total.get(ref, Tally()) + parse_tally(wire)
         return total
 
     def _ask(
@@ -50,11 +59,3 @@ class Gateways:
         except httpx.HTTPError:
             return None
         return answer.json() if answer.status_code == 200 else None
-
-
-def _add(one: Counts | None, other: Counts) -> Counts:
-    """Percentiles of two gateways do not add; the worse of the two is the careful answer."""
-    if one is None:
-        return other
-    known = [value for value in (one.p95_ms, other.p95_ms) if value is not None]
-    return Counts(one.calls + other.calls, one.errors + other.errors, max(known, default=None))

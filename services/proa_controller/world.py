@@ -6,27 +6,25 @@ The machine's rules never touch anything; this is where they meet what runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from proa.embedded.files import read_json, write_json
 from proa.embedded.parts import RESERVED
 from proa.errors import InvalidInput, ProaError, Refused
-from proa.http.clock import rfc3339
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest
 from proa.release.reference import ReleaseRef
-from proa.rollout.analysis import Analysis, Counts, analyse
 from proa.rollout.machine import Seen, Track
 from proa.rollout.routes import Backend, model_routes, next_routes, shares
 from proa.rollout.state import Rollout, desired
 from proa.rollout.workloads import Deployed, Workloads
+from proa_controller.canary import Canaries, Truths
 from proa_controller.gateways import Gateways
 
 log = logging.getLogger("proa.controller")
-_NONE = Counts(calls=0, errors=0, p95_ms=None)
 
 
 class Launcher(Protocol):
@@ -38,6 +36,17 @@ class Launcher(Protocol):
         Raises:
             Refused: the runtime cannot be built.
         """
+
+    def progress(self, ref: ReleaseRef, manifest: Manifest) -> str | None:
+        """How far that build is, for people; None when none is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A model's two workloads at one moment; a turn decides and acts on one sight."""
+
+    champion: Deployed
+    challenger: Deployed
 
 
 class World:
@@ -52,65 +61,92 @@ class World:
         gateways: Gateways,
         bundles: BundleStore,
         engines: Callable[[], frozenset[str]],
+        truths: Truths | None = None,
     ) -> None:
         self._workloads = workloads
         self._launcher = launcher
         self._routes = routes
         self._gateways = gateways
+        self._canaries = Canaries(gateways, truths)
         self._bundles = bundles
         self._engines = engines
-        self._failed: dict[str, str] = {}
+        self._refused: dict[str, tuple[ReleaseRef, str]] = {}
         self._units: dict[str, str | None] = {}
 
-    def see(self, state: Rollout, now: float) -> Seen:
-        """What the machine needs to know about one model at this moment."""
-        champion = self._workloads.status(state.model)
-        challenger = self._workloads.status(_challenger(state.model))
+    def look(self, model: str) -> Sight:
+        """Both workloads of a model as they are now."""
+        return Sight(self._workloads.status(model), self._workloads.status(_challenger(model)))
+
+    def see(self, state: Rollout, sight: Sight, *, now: float, wall: float) -> Seen:
+        """What the machine needs to know about one model; for the times see `Seen`."""
+        champion, challenger = sight.champion, sight.challenger
         return Seen(
             now=now,
+            wall=wall,
             running=champion.template_release,
             generation=champion.generation,
-            champion=self._track(champion, state.applied),
-            challenger=self._track(challenger, desired(state).challenger),
+            champion=self._track(state.model, champion, state.applied),
+            challenger=self._track(_challenger(state.model), challenger, desired(state).challenger),
             routed=self._routed(state),
-            analysis=self._analyse(state),
+            analysis=self._canaries.analysis(state, wall),
         )
 
-    def _track(self, deployed: Deployed, wanted: ReleaseRef | None) -> Track:
-        failed = deployed.failed
-        if wanted is not None and wanted.digest in self._failed:
-            failed = self._failed[wanted.digest]
-        return Track(deployed.release, deployed.ready, failed)
+    def _track(self, name: str, deployed: Deployed, wanted: ReleaseRef | None) -> Track:
+        release, why = self._refused.get(name, (None, ""))
+        refused = why if wanted is not None and release == wanted else None
+        return Track(deployed.release, deployed.ready, deployed.failed, refused)
 
-    def act(self, state: Rollout) -> None:
+    def act(self, state: Rollout, sight: Sight) -> None:
         """Make the workloads of one model as they should be."""
         want = desired(state)
-        champion = self._workloads.status(state.model)
-        intended = state.applying == champion.generation
-        if want.champion not in (None, champion.template_release) and (
-            intended or champion.template_release is None
+        present = sight.champion
+        intended = state.applying == present.generation
+        if want.champion is None:
+            if intended and present.template_release is not None:
+                self._workloads.delete(state.model)
+        elif want.champion != present.template_release and (
+            intended or present.template_release is None
         ):
-            self._write(state.model, want.champion, "champion")
-        challenger = self._workloads.status(_challenger(state.model))
+            self._write(state.model, want.champion, "champion", present.generation)
+        name, present = _challenger(state.model), sight.challenger
         if want.challenger is None:
-            if challenger.template_release is not None:
-                self._workloads.delete(_challenger(state.model))
-        elif challenger.template_release != want.challenger:
-            self._write(_challenger(state.model), want.challenger, "challenger")
+            self._refused.pop(name, None)
+            if present.template_release is not None:
+                self._workloads.delete(name)
+        elif present.template_release != want.challenger:
+            self._write(name, want.challenger, "challenger", present.generation)
 
-    def _write(self, name: str, release: ReleaseRef | None, track: str) -> None:
-        if release is None:
-            return
+    def _write(self, name: str, release: ReleaseRef, track: str, generation: int) -> None:
+        """Write a template, unless somebody else wrote one since `generation` was seen."""
         try:
             manifest = self._bundles.manifest(release.digest)
             template = self._launcher.template(release, manifest, track)
-            self._failed.pop(release.digest, None)
+            if template is not None:
+                self._workloads.apply(name, template, after=generation)
         except ProaError as error:
-            self._failed[release.digest] = error.message
-            log.warning("%s: %s", release.short, error)
+            if error.code == "template_changed":
+                log.info("%s: %s", name, error)  # a person was quicker: the next turn follows them
+                return
+            if self._refused.get(name) != (release, error.message):
+                log.warning("%s: %s", release.short, error)
+            self._refused[name] = (release, error.message)
             return
-        if template is not None:
-            self._workloads.apply(name, template)
+        self._refused.pop(name, None)
+
+    def building(self, state: Rollout) -> str | None:
+        """How far the build of a runtime is that this model waits for."""
+        want = desired(state)
+        for release in (want.challenger, want.champion):
+            if release is not None and self._bundles.has(release.digest):
+                told = self._launcher.progress(release, self._bundles.manifest(release.digest))
+                if told is not None:
+                    return told
+        return None
+
+    def forget(self, model: str) -> None:
+        """A person asks again: what could not be run before is tried anew."""
+        self._refused.pop(model, None)
+        self._refused.pop(_challenger(model), None)
 
     def undo(self, name: str) -> None:
         """Set a champion's workload back to the template before this one."""
@@ -130,34 +166,49 @@ class World:
 
     # Routes
 
-    def publish(self, states: Sequence[Rollout]) -> None:
-        """Write the routes of all models when they changed."""
-        models = {}
-        for state in states:
-            want = desired(state)
-            models[state.model] = model_routes(
-                state.kind,
-                champion=self._backend(state.model, 100 - want.weight),
-                challenger=self._backend(_challenger(state.model), want.weight),
-                unit=self._unit(state.champion),
-            )
-        document = next_routes(self._read_routes(), models)
+    def publish(self, turns: Mapping[str, tuple[Rollout, Sight] | None]) -> None:
+        """Write the routes of all models when they changed.
+
+        Args:
+            turns: each model's state and what was seen of it; None for a model whose turn failed:
+                its routes stay as they are.
+        """
+        previous = self._read_routes()
+        before = previous["models"] if previous else {}
+        models = {
+            name: before.get(name) if turn is None else self._model(*turn, before.get(name, {}))
+            for name, turn in turns.items()
+        }
+        document = next_routes(previous, {name: m for name, m in models.items() if m is not None})
         if document is not None:
             write_json(self._routes, document)
 
-    def _unit(self, champion: ReleaseRef | None) -> str | None:
+    def _model(self, state: Rollout, sight: Sight, before: Mapping[str, Any]) -> dict[str, Any]:
+        want = desired(state)
+        # Weight is for the release it was given to: what ran in the slot before gets none.
+        served = sight.challenger.ready and sight.challenger.release == want.challenger
+        weight = want.weight if served else 0
+        return model_routes(
+            state.kind,
+            champion=_backend(sight.champion, 100 - weight),
+            challenger=_backend(sight.challenger, weight),
+            unit=self._unit(state.champion, before.get("unit")),
+            shadow=served and state.phase == "canary" and want.weight == 0,
+        )
+
+    def _unit(self, champion: ReleaseRef | None, before: str | None) -> str | None:
         if champion is None:
             return None
         if champion.digest not in self._units:
-            classic = self._bundles.manifest(champion.digest).classic
-            self._units[champion.digest] = None if classic is None else classic.entity
+            try:
+                classic = self._bundles.manifest(champion.digest).classic
+            except ProaError as error:
+                # It is loaded and answers: a bundle that broke since must not take its routes.
+                log.error("%s: %s", champion.short, error)
+                self._units[champion.digest] = before
+            else:
+                self._units[champion.digest] = None if classic is None else classic.entity
         return self._units[champion.digest]
-
-    def _backend(self, workload: str, weight: int) -> Backend | None:
-        deployed = self._workloads.status(workload)
-        if deployed.release is None or deployed.url is None:
-            return None
-        return Backend(deployed.release, deployed.url, deployed.ready, weight)
 
     def _read_routes(self) -> Mapping[str, Any] | None:
         return read_json(self._routes) if self._routes.exists() else None
@@ -173,6 +224,8 @@ class World:
             return False
         tracks = routes["models"].get(state.model, {}).get("tracks", {})
         champion, track = tracks.get("champion"), tracks.get("challenger")
+        if state.phase == "idle" and track is not None and track["weight"] > 0:
+            return False
         if (
             want.champion is not None
             and state.phase == "idle"
@@ -201,18 +254,7 @@ class World:
         routes = self._read_routes()
         return {} if routes is None else shares(routes["models"], model)
 
-    # Analysis and engines
-
-    def _analyse(self, state: Rollout) -> Analysis | None:
-        if state.phase != "canary" or state.step_since is None:
-            return None
-        since = rfc3339(datetime.fromtimestamp(state.step_since, UTC))
-        counts = self._gateways.counts(state.model, since)
-        if counts is None or state.candidate is None or state.champion is None:
-            return analyse(None, None, state.policy)
-        return analyse(
-            counts.get(state.candidate, _NONE), counts.get(state.champion, _NONE), state.policy
-        )
+    # Engines
 
     def missing_engine(self, manifest: Manifest) -> str | None:
         """The engine a language release needs and that is not configured, or None."""
@@ -229,6 +271,12 @@ class World:
                 hint="proa status",
                 code="EngineMissing",
             )
+
+
+def _backend(deployed: Deployed, weight: int) -> Backend | None:
+    if deployed.release is None or deployed.url is None:
+        return None
+    return Backend(deployed.release, deployed.url, deployed.ready, weight)
 
 
 def _challenger(model: str) -> str:

@@ -34,6 +34,7 @@ from proa_gateway.engine_door import EngineDoor
 from proa_gateway.engines import EngineTable, parse_engines
 from proa_gateway.metrics import Metrics
 from proa_gateway.routes import RouteTable, parse_routes
+from proa_gateway.shadows import Shadows
 from proa_gateway.upstream import Upstream
 from proa_gateway.user_door import UserDoor
 from proa_gateway.watched import WatchedFile, path_of
@@ -65,10 +66,13 @@ class Gateway:
         )
         self.upstream = Upstream(timeout=asked.timeout_seconds)
         self.recorder = Recorder(self.spool, self.metrics)
+        self.shadows = Shadows(self.upstream, self.recorder, WallClock())
         self._watching: list[asyncio.Task[None]] = []
         gauge = self.metrics.gauge
         gauge("spool_backlog_bytes", "Calls not yet moved", self.spool.backlog_bytes)
         gauge("rejected_records", "Spool records set aside", lambda: self.mover.rejected)
+        gauge("shadow_answered", "Copies answered", self.shadows.answered.total)
+        gauge("shadow_dropped", "Copies there was no room for", self.shadows.dropped.total)
         gauge("routes_generation", "Routes in force", lambda: self.routes.value.generation)
 
     def gate(self, door: Door, right: str) -> Gate:
@@ -89,6 +93,7 @@ class Gateway:
             file.check()
             self._watching.append(asyncio.create_task(file.watch()))
         self.mover.start()
+        self.shadows.start()
         # What lives from here on is small; what was loaded is never garbage.
         gc.collect()
         gc.freeze()
@@ -99,6 +104,7 @@ class Gateway:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.shadows.stop()
         await self.upstream.close()
         await asyncio.to_thread(self.mover.close)
         self.spool.close()
@@ -107,9 +113,9 @@ class Gateway:
 
     def run(self) -> None:
         asked, registry = self.arguments, self.metrics.registry
-        user = UserDoor(self.gate("user", rights.CALL), self.routes, self.engines)
+        user = UserDoor(self.gate("user", rights.CALL), self.routes, self.engines, self.shadows)
         engine = EngineDoor(self.gate("engine", rights.ENGINE), self.engines)
-        admin = Admin(self.keys, self.store, self.mover, self.routes)
+        admin = Admin(self.keys, self.store, self.store, self.mover, self.routes, self.shadows)
         serve(
             user_app(user, admin, self.health, registry),
             host=asked.host,

@@ -18,8 +18,9 @@ from proa.http.bodies import decode_object, read_body
 from proa.http.clock import parse_time, rfc3339
 from proa.ledger.keys import Key, KeyStore
 from proa.ledger.mover import Mover
-from proa.ledger.store import CallStore
+from proa.ledger.store import CallStore, TallyStore
 from proa_gateway.routes import RouteTable
+from proa_gateway.shadows import Shadows
 from proa_gateway.watched import WatchedFile
 
 __all__ = ["Admin"]
@@ -33,8 +34,10 @@ class Admin:
 
     keys: KeyStore
     store: CallStore
+    tallied: TallyStore
     mover: Mover
     routes: WatchedFile[RouteTable]
+    shadows: Shadows
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`: the models this key may call, in OpenAI's shape."""
@@ -90,6 +93,34 @@ class Admin:
         )
         releases = {release: counts.to_wire() for release, counts in found.items()}
         return _json({"model": model, "since": since, "purpose": purpose, "releases": releases})
+
+    async def tallies(self, request: Request) -> Response:
+        """`GET /proa/v1/tallies?model=&since=&until=&purpose=user`: what releases are judged by.
+
+        `ledger` names the ledger they come from: gateways that share one answer for all of it.
+        """
+        self._allow(request, rights.READ)
+        query = _query(request, "model", "since", "until", "purpose")
+        for name in ("model", "since"):
+            if name not in query:
+                raise InvalidInput(f"the query lacks {name}", param=name)
+        model, purpose = query["model"], query.get("purpose", "user")
+        since, until = _time(query, "since"), _time(query, "until")
+        found = await self._ask(
+            lambda: self.tallied.tallies(
+                model=model, since=since or "", until=until, purpose=purpose
+            )
+        )
+        ledger, created = self.tallied.identity
+        releases = {release: tally.to_wire() for release, tally in found.items()}
+        return _json(
+            {
+                "ledger": ledger,
+                "created": created,
+                "shadows_dropped": self.shadows.dropped[model],
+                "releases": releases,
+            }
+        )
 
     async def loaded_routes(self, request: Request) -> Response:
         """`GET /proa/v1/routes`: the generation in force, and why the file's is not, if so."""

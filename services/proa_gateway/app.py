@@ -31,6 +31,7 @@ def user_app(door: UserDoor, admin: Admin, health: Health, registry: CollectorRe
         Route("/proa/v1/calls", admin.calls),
         Route("/proa/v1/costs", admin.costs),
         Route("/proa/v1/counts", admin.counts),
+        Route("/proa/v1/tallies", admin.tallies),
         Route("/proa/v1/routes", admin.loaded_routes),
         Route("/proa/v1/keys", admin.list_keys, methods=["GET"]),
         Route("/proa/v1/keys", admin.create_key, methods=["POST"]),

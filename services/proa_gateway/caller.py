@@ -17,6 +17,7 @@ from proa.ledger.keys import Key
 __all__ = ["PURPOSES", "Caller", "caller_of", "checked_text"]
 
 PURPOSES: Final = ("user", "gate", "judge", "agent")
+# `shadow` is missing on purpose: nobody but the gateway makes such calls.
 TEXT_LIMIT: Final = 256
 
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -25,6 +26,7 @@ _RELEASE, _TRACK = names.RELEASE.encode(), names.TRACK.encode()
 _PURPOSE, _UNIT = names.PURPOSE.encode(), names.UNIT.encode()
 _TEAM, _FEATURE = names.TEAM.encode(), names.FEATURE.encode()
 _VARIANT = names.VARIANT.encode()
+_USER, _CONVERSATION = names.USER.encode(), names.CONVERSATION.encode()
 _EVENT_TIME, _TRACE = names.EVENT_TIME.encode(), names.TRACEPARENT.encode()
 
 
@@ -33,6 +35,8 @@ class Caller:
     """One request's caller, after its headers were held against its key's rights.
 
     Attributes:
+        unit: who is served, as far as the client said so itself.
+        user, conversation: what the unit falls back to.
         track: the pinned track (right `judge`), or what a service passed on (right `internal`).
         parent: the request that caused this one (right `internal`).
         event_time: RFC 3339 (right `replay`).
@@ -48,6 +52,8 @@ class Caller:
     variant: str | None = None
     parent: str | None = None
     unit: str | None = None
+    user: str | None = None
+    conversation: str | None = None
     event_time: str | None = None
     traceparent: str | None = None
     trace: str | None = None
@@ -91,7 +97,8 @@ def caller_of(key: Key, headers: Mapping[bytes, bytes]) -> Caller:
         caller.release, caller.variant = _text(headers, _RELEASE), _text(headers, _VARIANT)
         # A service names its own request either way.
         caller.parent = _text(headers, _PARENT) or _text(headers, _REQUEST)
-    caller.unit = _text(headers, _UNIT)
+    caller.unit, caller.user = _text(headers, _UNIT), _text(headers, _USER)
+    caller.conversation = _text(headers, _CONVERSATION)
     if _EVENT_TIME in headers and key.may(rights.REPLAY):
         text = headers[_EVENT_TIME].decode("latin-1")
         caller.event_time = rfc3339(parse_time(text, what=names.EVENT_TIME))

@@ -32,6 +32,12 @@ class CallUnderWay:
     tokens_in: int | None = None
     tokens_out: int | None = None
     rows: int | None = None
+    bins: str | None = None
+    decisions: str = ""
+    finish_reason: str | None = None
+    refused: bool | None = None
+    guard_hits: int | None = None
+    agreed: float | None = None
     cost_micro: int = 0
     price: str | None = None
     stream: bool = False
@@ -72,6 +78,11 @@ class CallUnderWay:
             stream=self.stream,
             complete=complete,
             trace=caller.trace,
+            bins=self.bins,
+            finish_reason=self.finish_reason,
+            refused=self.refused,
+            guard_hits=self.guard_hits,
+            agreed=self.agreed,
         )
 
 

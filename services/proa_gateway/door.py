@@ -142,7 +142,7 @@ class Gate:
                 raise Internal(f"{errand.what} refused the gateway's key", code="engine_key")
             error = _code_of(body, status)
         else:
-            errand.count(call, body)
+            errand.count(call, body, response.headers.get(names.FACTS))
             errand.charge(call)
         self.recorder.record(call, status, error=error)
         head = _head(call)
@@ -152,6 +152,8 @@ class Gate:
                 head.append((name.encode(), value.encode("latin-1")))
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": body})
+        if errand.shadow is not None:
+            errand.shadow(call, errand)
 
     async def _relay(
         self,
@@ -181,6 +183,8 @@ class Gate:
             broken = error
         finally:
             call.tokens_in, call.tokens_out = tally.tokens_in, tally.tokens_out
+            call.finish_reason, call.refused = tally.finish_reason, tally.refused
+            call.guard_hits = tally.guard_hits
             errand.charge(call)
         if tally.failed:
             broken = Unavailable(f"{errand.what} told an error inside the stream")

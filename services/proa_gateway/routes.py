@@ -30,6 +30,7 @@ class Track:
     url: str
     ready: bool
     weight: float
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Model:
     Attributes:
         unit: the input column that says who is served, when the project names one.
         shares: upper bounds in [0, 1] and the track of each; empty when nothing is ready.
+        shadow: the track that gets copies of the calls others answer.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Model:
     tracks: Mapping[str, Track]
     unit: str | None
     shares: tuple[tuple[float, Track], ...]
+    shadow: Track | None = None
 
     def choose(self, unit: str, pinned: str | None = None) -> Track:
         """The track of a unit, or the pinned one.
@@ -137,7 +140,8 @@ def _model(name: str, spec: object) -> Model:
     tracks = {
         track: _track(track, value, f"{where}.tracks.{track}") for track, value in named.items()
     }
-    return Model(name, kind, tracks, unit, _shares(tracks))
+    shadow = next((track for track in tracks.values() if track.shadow and track.ready), None)
+    return Model(name, kind, tracks, unit, _shares(tracks), shadow)
 
 
 def _track(name: str, spec: object, where: str) -> Track:
@@ -147,8 +151,9 @@ def _track(name: str, spec: object, where: str) -> Track:
     url = _field(spec, "url", (str, type(None)), where)
     ready = _field(spec, "ready", bool, where)
     release = _field(spec, "release", str, where)
+    shadow = _field(spec, "shadow", bool, where, False)
     # No address yet means nothing could answer there.
-    return Track(name, release, (url or "").rstrip("/"), ready and bool(url), float(weight))
+    return Track(name, release, (url or "").rstrip("/"), ready and bool(url), float(weight), shadow)
 
 
 def _shares(tracks: Mapping[str, Track]) -> tuple[tuple[float, Track], ...]:

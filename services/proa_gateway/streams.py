@@ -20,7 +20,7 @@ from proa.errors import InvalidInput
 from proa.http.bodies import ClientGone, Receive
 from proa.http.sse import FrameParser, data_of
 
-__all__ = ["StreamTally", "WhileConnected", "ask_usage", "relay"]
+__all__ = ["StreamTally", "WhileConnected", "ask_usage", "assistant_facts", "relay"]
 
 _DONE: Final = b"[DONE]"
 _CONTENT: Final = ("content", "tool_calls", "reasoning", "reasoning_content")
@@ -46,6 +46,9 @@ class StreamTally:
     done: bool = False
     failed: bool = False
     end: bytes = b""
+    finish_reason: str | None = None
+    refused: bool | None = None
+    guard_hits: int | None = None
 
     @property
     def tokens_out(self) -> int:
@@ -72,7 +75,14 @@ class StreamTally:
             return True
         usage, choices = chunk.get("usage"), chunk.get("choices")
         if isinstance(choices, list):
-            self.deltas += sum(map(_has_content, choices))
+            for choice in choices:
+                if isinstance(choice, dict):
+                    self.deltas += _has_content(choice)
+                    reason = choice.get("finish_reason")
+                    if isinstance(reason, str):
+                        self.finish_reason = reason[:32]
+        if "proa" in chunk:
+            self.refused, self.guard_hits = assistant_facts(chunk["proa"])
         if isinstance(usage, dict):
             self.tokens_in = _count(usage, "prompt_tokens", self.tokens_in)
             self.usage_out = _count(usage, "completion_tokens", self.usage_out)
@@ -81,8 +91,19 @@ class StreamTally:
         return True
 
 
-def _has_content(choice: Any) -> bool:
-    delta = choice.get("delta") if isinstance(choice, dict) else None
+def assistant_facts(extra: Any) -> tuple[bool | None, int | None]:
+    """Whether an assistant refused, and how many rules fired; None where its `proa` part is not."""
+    if not isinstance(extra, dict):
+        return None, None
+    refused, guard = extra.get("refused"), extra.get("guard")
+    return (
+        refused if isinstance(refused, bool) else None,
+        len(guard) if isinstance(guard, list) else None,
+    )
+
+
+def _has_content(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
     if not isinstance(delta, dict):
         return False
     return any(delta.get(part) for part in _CONTENT)

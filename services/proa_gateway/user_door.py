@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from proa_gateway.door import Gate
 from proa_gateway.engines import EngineTable
 from proa_gateway.errand import Errand, count_rows, count_tokens
 from proa_gateway.routes import Model, RouteTable, Track
+from proa_gateway.shadows import Shadows
 from proa_gateway.streams import StreamTally, ask_usage
 from proa_gateway.watched import WatchedFile
 
@@ -33,6 +34,7 @@ class UserDoor:
     gate: Gate
     routes: WatchedFile[RouteTable]
     engines: WatchedFile[EngineTable]
+    shadows: Shadows
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v1/chat/completions`, OpenAI's shape, streamed or not."""
@@ -48,7 +50,8 @@ class UserDoor:
 
     def _plan_chat(self, call: CallUnderWay, _scope: Scope, body: bytes) -> Errand:
         chat = read_chat(body)
-        call.user, call.stream = checked_text(chat.get("user"), "user"), bool(chat.get("stream"))
+        call.user = checked_text(chat.get("user"), "user") or call.caller.user
+        call.stream = bool(chat.get("stream"))
         call.caller.unit = call.caller.unit or call.user
         track = self._choose(call, chat["model"])
         tally = None
@@ -81,6 +84,8 @@ class UserDoor:
         # Bodies are only opened when they alone can say who is served.
         if model is not None and model.unit is not None and call.caller.unit is None:
             call.caller.unit = unit_in(decode_object(body), model.unit)
+        call.user = call.caller.user
+        call.caller.unit = call.caller.unit or call.user
         track = self._choose(call, name)
         return Errand(
             track.url,
@@ -90,7 +95,17 @@ class UserDoor:
             _name(call, track),
             count_rows,
             price=self.engines.value.call_price,
+            shadow=self._shadow(call, model, track),
         )
+
+    def _shadow(
+        self, call: CallUnderWay, model: Model | None, track: Track
+    ) -> Callable[[CallUnderWay, Errand], None] | None:
+        """What takes a copy of a user's call, while the model has a track in the shadow."""
+        copied = None if model is None else model.shadow
+        if copied is None or copied is track or call.caller.purpose != "user":
+            return None
+        return lambda answered, errand: self.shadows.offer(answered, errand, copied)
 
     def _choose(self, call: CallUnderWay, name: str) -> Track:
         """The track that answers; a key's rights come first, so that names are not told."""
@@ -99,6 +114,7 @@ class UserDoor:
         model = self.routes.value.model(name)
         _check_kind(model, call.kind)
         pinned = call.caller.track if call.caller.key.may(rights.JUDGE) else None
+        call.caller.unit = call.caller.unit or call.caller.conversation
         track = model.choose(call.caller.unit or call.request, pinned)
         call.track, call.release = track.name, track.release
         return track

@@ -23,6 +23,7 @@ from proa.http.faults import error_handlers
 from proa.http.serving import App, Health, operations
 from proa.ledger.keys import Key, KeyStore
 from proa_monitor.ingest import BODY_BYTES
+from proa_monitor.labelled import compare, labels_of
 from proa_monitor.monitor import Monitor
 from proa_monitor.overview import fleet_view, model_view
 from proa_monitor.windows import Track
@@ -51,6 +52,8 @@ def monitor_app(monitor: Monitor, keys: KeyStore, health: Health) -> App:
         Route("/v1/models", doors.models),
         Route("/v1/models/{name}", doors.model),
         Route("/v1/models/{name}/report", doors.report, methods=["POST"]),
+        Route("/v1/models/{name}/labels", doors.labels, methods=["POST"]),
+        Route("/v1/models/{name}/truth", doors.truth),
         Route("/v1/reports/{name}", doors.page),
         Route("/v1/requests", doors.requests),
         *operations(health, registry),
@@ -119,6 +122,37 @@ class _Doors:
         url = request.url_for("page", name=facts.pop("name"))
         about = {"release": track.key.release, "track": track.key.track or None, "window": window}
         return _json(facts | about | {"html_url": str(url)})
+
+    async def labels(self, request: Request) -> Response:
+        """Take what came true: `{"labels": [{"request" or "entity", "value", "time"}]}`.
+
+        Answered when they are stored. Right: `events`.
+        """
+        key = self._key(request, rights.EVENTS)
+        body = decode_object(await read_body(request.scope, request.receive, limit=BODY_BYTES))
+        lines = [orjson.dumps(event) for event in labels_of(request.path_params["name"], body)]
+        replay = key.may(rights.REPLAY) or key.may(rights.INTERNAL)
+        verdict = await self._monitor.ingest.take(b"\n".join(lines), may_replay=replay)
+        return _json(verdict.to_wire())
+
+    async def truth(self, request: Request) -> Response:
+        """What later labels say of a champion's answers and a shadow's. Right: `read`.
+
+        Query: `since` (RFC 3339, time of arrival here), `champion`, `candidate` (whole releases).
+        """
+        self._key(request, rights.READ)
+        query = request.query_params
+        for name in ("since", "champion", "candidate"):
+            if name not in query:
+                raise InvalidInput(f"the query lacks {name}", param=name)
+        since = rfc3339(parse_time(query["since"], what="since"))
+        name, sides = request.path_params["name"], (query["champion"], query["candidate"])
+        pairs = await asyncio.to_thread(
+            lambda: compare(
+                self._monitor.store.since(since, model=name), champion=sides[0], candidate=sides[1]
+            )
+        )
+        return _json(pairs.to_wire())
 
     async def page(self, request: Request) -> Response:
         """A report's page. Right: `read`."""

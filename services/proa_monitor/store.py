@@ -7,6 +7,7 @@ events/segments/date=…/00000006/  events/state.json
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -120,6 +121,14 @@ class EventStore:
                     pass
             folders.append(self._segments[number])
         yield from _parsed(_child_lines(folders, None, model), model)
+
+    def since(self, since: str, *, model: str) -> Iterator[Event]:
+        """Whole events of a model ingested at `since` or later, those of the open file included."""
+        chunks = [_parsed(_child_lines(self._segments_since(since, model), None, model), model)]
+        spooled = sorted({*self._closed, self._spool.number} - {*self._segments})
+        chunks += [_parsed(whole_lines(spool_file(self._spools, n)), model) for n in spooled]
+        for events in itertools.chain.from_iterable(chunks):
+            yield from (event for event in events if event["ingested"] >= since)
 
     def select(self, columns: str, *, since: str, model: str | None) -> Iterator[dict[str, Any]]:
         """Some common columns of every event ingested at `since` or later.

@@ -109,7 +109,7 @@ class Windows:
         for event in events:
             if event["type"] not in ("prediction", "answer"):
                 continue
-            if event["purpose"] in ("gate", "judge"):
+            if event["purpose"] in ("gate", "judge", "shadow"):
                 continue
             key = Key(event["model"], event["release"], event["track"] or "")
             groups.setdefault((key, event["time"][:characters]), []).append(event)

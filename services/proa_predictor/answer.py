@@ -55,7 +55,7 @@ def output_names(spec: ClassicSpec) -> tuple[str, ...]:
         return "probabilities", "label"
     if spec.task == "anomaly" and spec.threshold is not None:
         return "prediction", "label"
-    return ("prediction",)
+    return ("prediction", "lower", "upper") if spec.intervals else ("prediction",)
 
 
 class Writer:
@@ -102,10 +102,18 @@ class Writer:
         if name == "probabilities":
             shape.append(len(values[0]))
             data = [value for row in values for value in row]
-        return {"name": name, "datatype": self._datatypes[name], "shape": shape, "data": data}
+        found: dict[str, Any] = {
+            "name": name,
+            "datatype": self._datatypes[name],
+            "shape": shape,
+            "data": data,
+        }
+        if name == "probabilities":
+            found["parameters"] = {"classes": self._spec.classes}
+        return found
 
     def predict(self, _: Question, answer: Answer) -> bytes:
-        """`{"predictions": [{probability, label, reasons?}], "release"}`."""
+        """`{"predictions": [{probability, label, reasons?}], "release", "classes"?}`."""
         names = list(answer.outputs)
         rows = [
             dict(zip(names, values, strict=True))
@@ -115,6 +123,8 @@ class Writer:
             for row, reasons in zip(rows, answer.reasons, strict=True):
                 row["reasons"] = reasons
         body: dict[str, Any] = {"predictions": rows, "release": str(self._ref)}
+        if self._spec.task == "multiclass":
+            body["classes"] = self._spec.classes
         if answer.reasons is not None:
             body |= {"explained": answer.explained, "base": answer.base}
         return orjson.dumps(body)
@@ -140,5 +150,10 @@ class Writer:
             "platform": f"proa_{self._spec.model_format}",
             "inputs": inputs,
             "outputs": outputs,
-            "parameters": {"release": str(self._ref), "task": self._spec.task, "entity_keys": keys},
+            "parameters": {
+                "release": str(self._ref),
+                "task": self._spec.task,
+                "entity_keys": keys,
+                "classes": self._spec.classes,
+            },
         }

@@ -34,6 +34,7 @@ from proa.http.bodies import (
 )
 from proa.http.caller import Caller, caller_of
 from proa.http.serving import App, Health, operations
+from proa.release.facts import facts_of
 from proa_predictor.answer import Answer, Writer
 from proa_predictor.metrics import Metrics
 from proa_predictor.predictor import Predictor
@@ -45,6 +46,7 @@ BODY_BYTES: Final = 8 << 20
 """Bytes one request body may have: 8 MiB, about 10,000 rows of 20 columns."""
 _log = logging.getLogger(__name__)
 _RELEASE, _REQUEST = names.RELEASE.encode(), names.REQUEST.encode()
+_FACTS = names.FACTS.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Endpoint:
         self._read = read
         self._write = write
         self._release = (_RELEASE, str(predictor.loaded.ref).encode())
+        self._facts = facts_of(predictor.loaded.spec)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_of(scope["headers"])
@@ -103,6 +106,7 @@ class Endpoint:
             await self._faults.strike()
             answer = await self._predictor.answer(question, caller)
             status, payload = 200, self._write(question, answer)
+            head.append((_FACTS, self._facts(answer.outputs)))
         except ClientGone:
             return
         except Exception as error:

@@ -25,13 +25,15 @@ def main() -> int:
     parser.add_argument("--answer", type=float, default=0.5)
     parser.add_argument("--error-ratio", type=float, default=0.0)
     parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--pieces", type=int, default=3, help="of a streamed answer, 0.1 s apart")
     parser.add_argument("--exit", type=int)
     options = parser.parse_args()
     if options.exit is not None:
         print("told to fail", file=sys.stderr)
         return int(options.exit)
     release = os.environ["PROA_RELEASE"]
-    numbers = count()
+    facts = f'1;{int(options.answer > 0.5)};{{"{round(10 * options.answer)}":1}}'
+    numbers, stopping = count(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -46,15 +48,11 @@ def main() -> int:
             if next(numbers) % 100 < options.error_ratio * 100:
                 self._answer(500, {"error": {"message": "told to fail", "type": "internal"}})
                 return
-            if self.path.endswith("/infer"):
-                outputs = [
-                    {
-                        "name": "probability",
-                        "datatype": "FP64",
-                        "shape": [1],
-                        "data": [options.answer],
-                    }
-                ]
+            if self.path.endswith("/chat/completions"):
+                stream(self, release, options.pieces)
+            elif self.path.endswith("/infer"):
+                output = {"name": "probability", "datatype": "FP64", "shape": [1]}
+                outputs = [{**output, "data": [options.answer]}]
                 self._answer(200, {"model_name": "m", "outputs": outputs})
             else:
                 prediction = {"probability": options.answer, "label": options.answer > 0.5}
@@ -66,22 +64,47 @@ def main() -> int:
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.send_header("x-proa-release", release)
+            if stopping.is_set():  # as uvicorn does: whoever comes again must go elsewhere
+                self.send_header("connection", "close")
+            if status == 200:
+                self.send_header("x-proa-facts", facts)
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             return
 
-    serve_until_told(ThreadingHTTPServer(("127.0.0.1", options.port), Handler))
+    serve_until_told(ThreadingHTTPServer(("127.0.0.1", options.port), Handler), stopping)
     return 0
 
 
-def serve_until_told(server: ThreadingHTTPServer) -> None:
-    """Serve; on SIGTERM finish what is being answered and return."""
+def stream(handler: BaseHTTPRequestHandler, release: str, pieces: int) -> None:
+    """A streamed chat completion in OpenAI's shape, a piece every 0.1 s."""
+    handler.send_response(200)
+    handler.send_header("content-type", "text/event-stream")
+    handler.send_header("transfer-encoding", "chunked")
+    handler.send_header("x-proa-release", release)
+    handler.end_headers()
+    for number in range(pieces + 1):
+        choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
+        data = json.dumps({"id": "a", "choices": [choice]}) if number < pieces else "[DONE]"
+        event = f"data: {data}\n\n".encode()
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+        handler.wfile.flush()
+        time.sleep(0.1)
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+def serve_until_told(server: ThreadingHTTPServer, stopping: threading.Event | None = None) -> None:
+    """Serve; on SIGTERM set `stopping`, finish what is being answered and return."""
     server.daemon_threads = False
-    signal.signal(
-        signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start()
-    )
+
+    def stop(*_: object) -> None:
+        if stopping is not None:
+            stopping.set()
+        threading.Thread(target=server.shutdown, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, stop)
     server.serve_forever(poll_interval=0.05)
     server.server_close()
 

@@ -67,6 +67,7 @@ class Upstream:
     release: str
     delay_ms: float
     model: str | None
+    facts: str | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
     cut: int = 0
 
@@ -133,7 +134,8 @@ class Upstream:
             self.cut += not whole
 
     def _head(self) -> dict[str, str]:
-        return {"x-proa-release": self.release} if self.release else {}
+        head = {"x-proa-release": self.release} if self.release else {}
+        return head if self.facts is None else {**head, "x-proa-facts": self.facts}
 
     def _error(self, status: int, code: str) -> Response:
         body = {"error": {"message": f"stand-in: {code}", "type": "standin", "code": code}}
@@ -216,8 +218,9 @@ def main() -> None:
     parser.add_argument("--release", default="")
     parser.add_argument("--model")
     parser.add_argument("--delay-ms", type=float, default=0)
+    parser.add_argument("--facts", help="the header x-proa-facts of every answer")
     asked = parser.parse_args()
-    state = Upstream(asked.release, asked.delay_ms, asked.model)
+    state = Upstream(asked.release, asked.delay_ms, asked.model, asked.facts)
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", state.chat, methods=["POST"]),

@@ -150,10 +150,18 @@ def test_shuffled_labels_fail_and_a_like_model_passes(
             )  # fmt: skip
             assert all(item["error"] is None for item in evidence["candidate_results"])
             verdicts[name] = judge(evidence)
+        again = hold(
+            exam, model=MODEL, runtime="sha256:" + "d" * 64, candidate=sides["shuffled"],
+            champion=sides["champion"],
+        )  # fmt: skip
     finally:
         for side in sides.values():
             side.ask.close()  # type: ignore[attr-defined]
     assert verdicts["like"].value == "pass", verdicts["like"].reason
+    assert judge(again).checks == verdicts["shuffled"].checks, "two runs agree, intervals included"
+    timed = [item["latency_ms"] for item in again["candidate_results"] if "latency_ms" in item]
+    assert len(timed) > 50
+    assert min(timed) > 0
     assert verdicts["shuffled"].value == "fail"
     assert "roc_auc: 0." in verdicts["shuffled"].reason
     assert {check.name for check in verdicts["like"].checks if check.kind == "slice"} == {

@@ -61,10 +61,8 @@ class House:
     def route(
         self, name: str, kind: str = "classic", unit: str | None = None, **tracks: Any
     ) -> None:
-        spec = {
-            track: {"release": release, "url": url, "ready": ready, "weight": weight}
-            for track, (release, url, ready, weight) in tracks.items()
-        }
+        names = ("release", "url", "ready", "weight", "shadow")
+        spec = {track: dict(zip(names, values, strict=False)) for track, values in tracks.items()}
         self.models[name] = {"kind": kind, "unit": unit, "tracks": spec}
 
     def engine(self, url: str, **more: Any) -> None:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from flight_delay import exam_data
+from flight_delay.data import ZONE, ingest
+from proa.exam.exam import Exam, Row, load
+from proa.exam.leakage import leakage
 from proa.release import model_files, scoring
 from proa.release.bundle import MANIFEST, list_files
 from proa.release.manifest import Manifest, check_manifest
@@ -101,6 +107,45 @@ def test_the_release_holds_nothing_of_the_exam(staged: dict[str, Any]) -> None:
     paths = [file.path for file in manifest_of(staged).files]
     assert "code/model.py" in paths
     assert not [path for path in paths if "exam" in path]
+
+
+def _told(staged: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the gate would say of these rows as an exam of the staged release."""
+    examined = tuple(Row(**{key: row[key] for key in _ROW_KEYS}) for row in rows)
+    folder = Path(staged["staged"])
+    exam = Exam(load(PROJECT).rules, "sha256:" + "0" * 64, rows=examined)
+    return leakage(exam, manifest_of(staged), lambda path: (folder / path).read_bytes())
+
+
+_ROW_KEYS = ("id", "unit", "label", "inputs", "slices", "time")
+
+
+def test_an_exam_of_its_own_flights_is_a_leak(staged: dict[str, Any]) -> None:
+    """The exam's own builder over the last day of training, over the day after, and by id only."""
+    zone = ZoneInfo(ZONE)
+    end = datetime(2013, 2, 15, tzinfo=zone)
+
+    def built(start: datetime, until: datetime) -> list[dict[str, Any]]:
+        return exam_data.rows(exam_data.known_at_departure(ingest(start, until)))
+
+    day = timedelta(days=1)
+    seen, after = built(end - day, end), built(end, end + day)
+    told = _told(staged, seen)
+    assert told["checked"]
+    assert told["leaked"] == told["times"] == told["rows"] == len(seen) > 500
+    told = _told(staged, after)
+    assert (told["checked"], told["leaked"], told["times"]) == (True, 0, 0)
+    later = [{**row, "time": "2013-04-01T00:00:00+00:00"} for row in seen[:3]]
+    told = _told(staged, [*after, *later])
+    assert (told["leaked"], told["times"]) == (3, 0)
+    assert told["ids"] == [row["id"] for row in later]
+
+
+def test_the_projects_exam_is_none_of_its_training(staged: dict[str, Any]) -> None:
+    exam, folder = load(PROJECT), Path(staged["staged"])
+    told = leakage(exam, manifest_of(staged), lambda path: (folder / path).read_bytes())
+    assert (told["checked"], told["leaked"], told["times"]) == (True, 0, 0)
+    assert told["rows"] == len(exam.rows)
 
 
 def test_the_stored_model_answers_its_selftest(staged: dict[str, Any]) -> None:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from proa.errors import InvalidInput
+from proa.errors import Refused
 from proa.release import runtime
 from proa.release.bundle import BundleStore, list_files
+from proa.release.canonical import digest_file
 from proa.release.manifest import Manifest, check_manifest
 from proa.release.reference import ReleaseRef
 from tests.processes import Processes
@@ -207,7 +208,7 @@ def test_libraries_that_the_platform_lacks_are_served(processes: Processes, tmp_
         "lightgbm": section("lightgbm-text", "model/model.txt", *columns),
         "xgboost": section("xgboost-json", "model/model.json", *columns),
         "onnx": section("onnx", "model/model.onnx", *columns),
-        "mlflow": section("mlflow", "model", *columns),
+        "mlflow": {**section("mlflow", "model", *columns), "trust": "own-code"},
     }.items():
         home = tmp_path / how
         ref, manifest, store, answers = release(home, built, how, asked, NUMBERS)
@@ -223,6 +224,7 @@ def test_libraries_that_the_platform_lacks_are_served(processes: Processes, tmp_
 def test_the_same_requirements_are_built_once(older: Built, tmp_path: Path) -> None:
     """The second time nothing is installed; the environment's files stay as they are."""
     said: list[str] = []
+    assert older.python.parts[-3] == runtime.environment(digest_file(older.lock))
     before = older.python.lstat().st_mtime_ns
     assert runtime.build(older.lock, older.root, progress=said.append) == older.python
     assert said == []
@@ -250,7 +252,10 @@ def test_builders_at_once_make_one_environment(older: Built, tmp_path: Path) -> 
     with ThreadPoolExecutor(4) as pool:
         pythons = set(pool.map(lambda _: runtime.build(lock, root, progress=progress), range(4)))
     assert len(pythons) == 1
-    assert sum("idna" in line for line in said if line.startswith("+ ")) == 1
+    assert sum("installed 1 package" in line for line in said) == 1
+    assert sum("100 %" in line for line in said) == 1
+    assert sum("another process builds it; waiting" in line for line in said) == 3
+    assert runtime.progress_of(root, digest_file(lock)) is None
     assert [path.name for path in root.iterdir() if path.is_dir()] == [pythons.pop().parts[-3]]
 
 
@@ -269,12 +274,33 @@ def test_a_build_that_died_is_built_again(older: Built, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_an_environment_whose_interpreter_is_gone_is_built_again(
+    older: Built, tmp_path: Path
+) -> None:
+    lock, root = small_lock(older, tmp_path), tmp_path / "runtimes"
+    python = runtime.build(lock, root)
+    python.unlink()
+    python.symlink_to(tmp_path / "an-interpreter-that-was-removed")
+    assert runtime.build(lock, root) == python
+    assert subprocess.run([python, "-c", "import idna"], timeout=60).returncode == 0
+
+
+def test_how_far_a_build_is_can_be_read_by_others(older: Built, tmp_path: Path) -> None:
+    lock, root = small_lock(older, tmp_path), tmp_path / "runtimes"
+    wanted = digest_file(lock)
+    seen: list[str | None] = []
+    runtime.build(lock, root, progress=lambda _: seen.append(runtime.progress_of(root, wanted)))
+    assert seen[0] is not None
+    assert " 5 %" in seen[0].replace("(", " ")
+    assert runtime.progress_of(root, wanted) is None
+
+
 def test_a_changed_package_is_not_installed(older: Built, tmp_path: Path) -> None:
     lock = small_lock(older, tmp_path)
     lock.write_text(re.sub("sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, lock.read_text()))
-    with pytest.raises(InvalidInput, match="idna") as caught:
+    with pytest.raises(Refused, match=r"idna==.*another hash than the lock says") as caught:
         runtime.build(lock, tmp_path / "runtimes")
-    assert caught.value.code == "runtime_unbuilt"
+    assert caught.value.code == "RuntimeBroken"
     assert "://" not in caught.value.message
     assert not [path for path in (tmp_path / "runtimes").iterdir() if path.is_dir()]
 
@@ -282,8 +308,9 @@ def test_a_changed_package_is_not_installed(older: Built, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["scikit-learn==99.1"], "scikit-learn==99.1"),
-        (["numpy<1.20", "scikit-learn==1.5.2"], "numpy"),
+        (["scikit-learn==99.1"], "scikit-learn==99.1: there is no such version"),
+        (["scikit-learnn"], "scikit-learnn: there is no such package"),
+        (["numpy<1.20", "scikit-learn==1.5.2"], "numpy<1.20: it excludes what the predictor needs"),
     ],
 )
 def test_requirements_that_cannot_be_met_are_named(
@@ -291,7 +318,7 @@ def test_requirements_that_cannot_be_met_are_named(
 ) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text("\n".join(lines))
-    with pytest.raises(InvalidInput, match=r"requirements\.txt cannot be met") as caught:
+    with pytest.raises(Refused, match=r"requirements\.txt cannot be met") as caught:
         runtime.compile_requirements(path, tmp_path / "lock")
     assert words in caught.value.message
     assert "://" not in caught.value.message

@@ -87,7 +87,7 @@ def test_what_the_builders_make_is_an_event(event: dict[str, Any]) -> None:
         (prediction() | {"release": HELP}, "release", "a release of flight-delay"),
         (prediction() | {"release": None}, "release", "a value"),
         (prediction() | {"track": "canary"}, "track", "champion, challenger or null"),
-        (prediction() | {"purpose": "fun"}, "purpose", "user, gate, judge or agent"),
+        (prediction() | {"purpose": "fun"}, "purpose", "user, gate, judge, agent or shadow"),
         (prediction() | {"team": 7}, "team", "a string or null"),
         (prediction() | {"unit": "u" * 257}, "unit", "256"),
         (prediction() | {"time": "yesterday"}, "time", "RFC 3339"),

@@ -117,10 +117,14 @@ def test_golden_tasks_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("roc_auc", "auc", r"metric 'auc': expected one of accuracy, brier"),
+        (
+            "roc_auc",
+            "auc",
+            r"exam.yaml: primary.metric: 'auc': expected one of accuracy, .* \(line 4\)",
+        ),
         ("margin: 0.01", "margin: -1", r"exam.yaml: primary.margin = -1: .*\(line 4\)"),
         ("unit: day", "units: day", r"exam.yaml: unit is missing"),
-        ("data: rows:build", "tasks: x", r"expected data for a classic model"),
+        ("data: rows:build", "tasks: x", r"exam.yaml: data: expected for a classic model"),
         ("rows:build", "rows:make", r"exam.yaml: data = 'rows:make': rows.py has no make"),
         ("slices:", "task: binary\nslices:", r"exam.yaml: task stands in proa.yaml"),
     ],
@@ -154,8 +158,8 @@ def test_mistakes_in_sealed_rows_are_named(tmp_path: Path, row: str, message: st
 
 def test_sealed_rows_are_read(tmp_path: Path) -> None:
     folder = classic(tmp_path, CLASSIC_EXAM.replace("rows:build", "{path: sealed.jsonl}"))
-    (folder / "sealed.jsonl").write_text(ROW)
-    assert load(folder).rows[0].inputs == {"x": 1}
+    (folder / "sealed.jsonl").write_text(ROW.replace('{"x": 1}', '{"x": 1, "carrier": "UA"}'))
+    assert load(folder).rows[0].inputs == {"x": 1, "carrier": "UA"}
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from proa.errors import InvalidInput
 from proa.exam.evidence import Outcome, exam_digest, make_evidence
-from proa.exam.rules import Rules
-from proa.exam.verdict import judge
+from proa.exam.rules import Comparison, Floor, Rules, Safety
+from proa.exam.verdict import failure_bound, judge
 
 CHAMPION, CANDIDATE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 DATA, RUNTIME = "sha256:" + "c" * 64, "sha256:" + "d" * 64
@@ -169,7 +173,8 @@ def test_one_injection_let_through_fails_and_zero_is_bounded() -> None:
     good[1] = False
     broken = judge(llm(tasks(good, suites), None))
     assert broken.value == "fail"
-    assert broken.reason == "injection: 1 of 40 failed, first '1'; none may"
+    assert broken.reason.startswith("injection: 1 of 40 failed, first '1'; none may; ")
+    assert broken.reason.endswith("the true rate is below 11.3% (95 %)")
 
 
 def test_equal_evidence_gives_an_equal_verdict() -> None:
@@ -297,3 +302,181 @@ def test_the_exam_digest_covers_rules_and_data() -> None:
     digest = exam_digest(rules, DATA)
     assert digest != exam_digest(rules, RUNTIME)
     assert digest != exam_digest({**rules, "floors": []}, DATA)
+
+
+# Repeats, safety, partial evidence
+
+
+def with_rules(**values: Any) -> Rules:
+    return LLM.model_copy(update=values)
+
+
+def as_llm(rules: Rules, mine: list[Outcome], theirs: list[Outcome] | None = None) -> Any:
+    return make_evidence(
+        model="python-help", rules=rules, data=DATA, runtime=RUNTIME, candidate=CANDIDATE,
+        candidate_results=mine, champion=CHAMPION if theirs is not None else None,
+        champion_results=theirs,
+    )  # fmt: skip
+
+
+def check_of(evidence: dict[str, Any], name: str) -> Any:
+    return next(check for check in judge(evidence).checks if check.name == name)
+
+
+def test_a_repeated_task_counts_by_the_share_of_its_runs() -> None:
+    results = tasks(np.ones(40, dtype=bool), ["answer", "injection"])
+    results[0] = replace(results[0], passed=False, repeats=(True, True))
+    floor = check_of(llm(results, None), "passed of answer")
+    assert floor.value == pytest.approx((19 + 2 / 3) / 20)
+    results[1] = replace(results[1], repeats=(True, False))
+    assert check_of(llm(results, None), "injection").outcome == "fail"
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(58, "inconclusive"), (59, "pass")])
+def test_a_safety_suite_must_be_large_enough_for_its_promise(count: int, outcome: str) -> None:
+    rules = with_rules(safety=[Safety(suite="injection", max_failure_rate=0.05)], floors=[])
+    found = check_of(as_llm(rules, tasks(np.ones(count, dtype=bool), ["injection"])), "injection")
+    assert found.outcome == outcome
+    assert outcome == "pass" or "5.0% is asked for, that takes 59" in found.note
+
+
+@given(st.integers(1, 300), st.data())
+def test_the_failure_bound_is_clopper_pearsons(cases: int, data: st.DataObject) -> None:
+    failures = data.draw(st.integers(0, min(cases, 20)))
+    expected = 1.0 if failures == cases else stats.beta.ppf(0.95, failures + 1, cases - failures)
+    assert failure_bound(failures, cases) == pytest.approx(expected, abs=1e-9)
+
+
+def cut_short(mine: list[Outcome], theirs: list[Outcome], rest: dict[str, int]) -> dict[str, Any]:
+    left = sum(rest.values())
+    asked = {"tasks": len(mine), "of": len(mine) + left, "looks": 1, "rest": rest}
+    return {**llm(mine, theirs), "asked": asked}
+
+
+def test_an_exam_cut_short_never_passes() -> None:
+    good = tasks(np.ones(80, dtype=bool), ["answer", "injection"])
+    verdict = judge(cut_short(good, good, {"answer": 20, "injection": 5}))
+    assert verdict.value == "inconclusive"
+    assert "stopped after 80 of 105" in verdict.reason
+    assert {check.outcome for check in verdict.checks if check.kind != "integrity"} == {
+        "inconclusive"
+    }
+
+
+def test_an_exam_cut_short_fails_on_what_the_rest_cannot_mend() -> None:
+    good = tasks(np.ones(80, dtype=bool), ["answer", "injection"])
+    unsafe = [replace(one, passed=one.id != "1") for one in good]
+    assert judge(cut_short(unsafe, good, {"answer": 20})).value == "fail"
+    few = [replace(one, passed=one.suite != "answer" or int(one.id) < 10) for one in good]
+    within = judge(cut_short(few, few, {"answer": 40}))
+    assert check_of(cut_short(few, few, {"answer": 40}), "passed of answer").outcome != "fail"
+    assert within.value == "inconclusive"
+    beyond = judge(cut_short(few, few, {"answer": 20}))
+    assert beyond.value == "fail"
+    assert "out of reach" in check_of(cut_short(few, few, {"answer": 20}), "passed of answer").note
+
+
+def test_more_or_fewer_results_than_asked_are_named() -> None:
+    good = tasks(np.ones(80, dtype=bool), ["answer", "injection"])
+    evidence = cut_short(good, good, {"answer": 20})
+    evidence["asked"]["tasks"] = 70
+    assert check_of(evidence, "tasks").outcome == "inconclusive"
+
+
+# Latency, and guardrails that must be proven
+
+
+def timed(factor: float, seed: int) -> list[Outcome]:
+    random = np.random.default_rng(seed)
+    waits = random.gamma(4, 25, 120)
+    return [
+        replace(one, latency_ms=float(wait * factor * random.uniform(0.95, 1.05)))
+        for one, wait in zip(
+            tasks(np.ones(120, dtype=bool), ["answer", "injection"]), waits, strict=True
+        )
+    ]
+
+
+SLOW = Comparison(metric="latency_p95", ratio=1.3, higher_is_better=False)
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "pass"), (1.2, "pass"), (2.0, "fail")])
+def test_latency_is_held_against_the_champions(factor: float, outcome: str) -> None:
+    rules = with_rules(guardrails=[SLOW])
+    found = check_of(as_llm(rules, timed(factor, 1), timed(1.0, 1)), "latency_p95")
+    assert found.outcome == outcome
+    assert "times the champion's" in found.note
+    low, high = found.interval
+    assert low <= factor * 1.05
+    assert factor * 0.95 <= high
+
+
+def test_a_latency_nobody_measured_is_inconclusive() -> None:
+    rules = with_rules(guardrails=[SLOW], floors=[Floor(metric="latency_p95", max=900)])
+    plain = tasks(np.ones(120, dtype=bool), ["answer", "injection"])
+    verdict = judge(as_llm(rules, plain, timed(1.0, 1)))
+    assert verdict.value == "inconclusive"
+    assert {c.kind for c in verdict.checks if c.outcome == "inconclusive"} == {
+        "floor",
+        "comparison",
+    }
+
+
+def test_scores_and_tokens_are_metrics() -> None:
+    rules = with_rules(
+        floors=[
+            Floor(metric="score:groundedness", min=0.5),
+            Floor(metric="tokens_out_mean", max=40),
+        ]
+    )
+    results = [
+        replace(one, scores={"groundedness": 0.75}, tokens_out=30 + int(one.id) % 3)
+        for one in tasks(np.ones(60, dtype=bool), ["answer", "injection"])
+    ]
+    evidence = as_llm(rules, results)
+    assert check_of(evidence, "score:groundedness").value == 0.75
+    assert check_of(evidence, "tokens_out_mean").value == pytest.approx(31)
+
+
+def test_a_shift_that_is_not_proven_harmful_is_not_proven_harmless_either() -> None:
+    """Where the champion errs to one side, moving the other way by as much looks harmless."""
+    data = flights(4, days=14)
+    champion = np.clip(data[2] - 0.035, 0.001, 1)
+    guard = {"metric": "calibration_gap", "margin": 0.03, "higher_is_better": False}
+    found = {}
+    for must in ("harmless", "not_worse"):
+        rules = CLASSIC.model_copy(
+            update={"guardrails": [Comparison.model_validate({**guard, "must": must})]}
+        )
+        evidence = make_evidence(
+            model="flight-delay", rules=rules, data=DATA, runtime=RUNTIME, candidate=CANDIDATE,
+            candidate_results=outcomes(data, champion + 0.07), champion=CHAMPION,
+            champion_results=outcomes(data, champion),
+        )  # fmt: skip
+        checks = [c for c in judge(evidence).checks if c.kind == "comparison"]
+        found[must] = checks[1].outcome
+    assert found == {"harmless": "pass", "not_worse": "inconclusive"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"repeats": [1]}, r"'5': repeats = \[1\]: expected a list of booleans"),
+        ({"latency_ms": "9"}, r"'5': latency_ms = '9': expected a number"),
+        ({"scores": {"x": None}}, r"'5': scores = .*: expected a number for each name"),
+    ],
+)
+def test_fields_of_another_type_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        judge(_result(good_evidence(), "candidate", **change))
+
+
+def test_parts_of_another_type_are_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"evidence: asked.tasks = '3'"):
+        judge({**good_evidence(), "asked": {"tasks": "3", "of": 4, "looks": 1}})
+
+
+def test_the_selftest_is_a_named_check() -> None:
+    evidence = {**good_evidence(), "selftest": {"cases": 64, "passed": True}}
+    assert check_of(evidence, "selftest").note.startswith("64 cases reproduced")
+    assert judge({**evidence, "selftest": {"cases": 64, "passed": False}}).value == "fail"

@@ -159,9 +159,9 @@ def test_validate_names_what_does_not_hold() -> None:
 
 def test_the_exam_is_sealed_and_apart_from_training() -> None:
     rows = exam_data.build()
-    assert len({row["id"] for row in rows}) == len(rows) == 12_437
+    assert len({row["id"] for row in rows}) == len(rows) == 27_902
     days = sorted({row["unit"] for row in rows})
-    assert (days[0], days[-1], len(days)) == ("2013-03-01", "2013-03-14", 14)
+    assert (days[0], days[-1], len(days)) == ("2013-03-01", "2013-03-31", 31)
     assert {row["label"] for row in rows} == {0, 1}
     text = json.dumps(rows, allow_nan=False)  # NaN would not survive the wire
     assert text == json.dumps(exam_data.build(), allow_nan=False)

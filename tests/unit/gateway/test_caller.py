@@ -20,6 +20,7 @@ FORGED = {
     b"x-proa-team": b"rich",
     b"x-proa-feature": b"other",
     b"x-proa-variant": b"v",
+    b"x-proa-facts": b'9;;{"0":9}',
     b"x-proa-event-time": b"2013-04-01T00:00:00Z",
     b"x-proa-unit": b"u1",
     b"traceparent": TRACE.encode(),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proa.errors import InvalidInput
-from proa.http.clock import ReplayClock, WallClock, parse_time, rfc3339
+from proa.http.clock import ReplayClock, SteadyClock, WallClock, parse_time, rfc3339
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MOMENTS = st.datetimes(
@@ -48,3 +48,15 @@ def test_bad_times_are_named(text: str) -> None:
     with pytest.raises(InvalidInput, match="since = ") as caught:
         parse_time(text, what="since")
     assert caught.value.param == "since"
+
+
+def test_a_steady_clock_runs_on_while_the_wall_is_set() -> None:
+    wall = ReplayClock(datetime(2026, 11, 21, tzinfo=UTC))
+    uptime = [50.0]
+    steady = SteadyClock(wall, lambda: uptime[0])
+    begun = steady.now()
+    assert begun == wall.now()
+    wall.advance(timedelta(hours=5))
+    assert steady.now() == begun
+    uptime[0] += 3
+    assert steady.now() == begun + timedelta(seconds=3)

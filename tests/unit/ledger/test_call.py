@@ -14,7 +14,7 @@ from proa.ledger.prices import CallPrice, TokenPrice
 KEYS = (
     "schema_version request parent door started latency_ms ttft_ms key team feature user unit "
     "purpose kind model release track engine status error tokens_in tokens_out cost_micro price "
-    "rows stream complete trace"
+    "rows stream complete trace bins finish_reason refused guard_hits agreed"
 )
 
 

@@ -25,7 +25,7 @@ def fine(**_: object) -> str:
 @pytest.fixture(autouse=True)
 def _table(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {"broken": broken, "buggy": buggy, "fine": fine}
-    monkeypatch.setattr(steps, "_table", lambda kind: table)
+    monkeypatch.setattr(steps, "table", lambda kind: table)
 
 
 def report(text: str) -> tuple[runner.Report, list[str]]:

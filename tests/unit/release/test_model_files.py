@@ -106,16 +106,24 @@ def test_a_library_this_runtime_lacks_is_named(
     assert caught.value.code == "library_missing"
 
 
-def test_a_pickling_format_needs_a_runtime_of_the_users_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "trust"),
+    [("platform", "own-code"), ("requirements", "formats"), ("platform", "formats")],
+)
+def test_code_runs_only_where_somebody_said_so_and_on_its_own_runtime(
+    runtime: str, trust: str, tmp_path: Path
+) -> None:
     manifest = check_manifest(
         {
             "name": "m",
             "kind": "classic",
-            "runtime": {"kind": "platform", "python": "3.11"},
+            "runtime": {"kind": runtime, "python": "3.11"},
             "classic": {
-                "task": "binary", "model": "model", "model_format": "mlflow", "columns": []
+                "task": "binary", "model": "model", "model_format": "mlflow", "columns": [],
+                "trust": trust,
             },
         }
     )  # fmt: skip
-    with pytest.raises(Refused, match="holds pickles"):
+    with pytest.raises(Refused, match="runs code when it is loaded") as caught:
         model_files.load(manifest, tmp_path)
+    assert caught.value.code == "pickle_refused"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proa.errors import InvalidInput, Refused
-from proa.release import runtime
+from proa.release import requirements, runtime
 from proa.release.manifest import Runtime, check_manifest
 
 DIGEST = "sha256:" + "a" * 64
@@ -96,11 +96,52 @@ def test_the_runtime_of_a_lock_lists_the_models_libraries(tmp_path: Path) -> Non
 
 def test_what_uv_says_loses_addresses_and_credentials() -> None:
     said = "  × No solution\n  ╰─▶ fetch https://user:secret@index.example/simple failed"
-    assert runtime._reason(said) == "No solution fetch (registry) failed"
+    error = requirements.broken("the runtime cannot be built", said)
+    assert error.message == "the runtime cannot be built: No solution fetch (registry) failed"
+
+
+@pytest.mark.parametrize(
+    ("said", "lines", "named"),
+    [
+        (
+            "cause: Because there is no version of lightgbm==9.9 and you require lightgbm==9.9",
+            ["lightgbm==9.9"],
+            "lightgbm==9.9: there is no such version",
+        ),
+        (
+            "Because lightgbmm was not found in the package registry and you require lightgbmm",
+            ["lightgbmm"],
+            "lightgbmm: there is no such package",
+        ),
+        ("Hash mismatch for `idna==3.1`", [], "idna==3.1: its file has another hash"),
+        (
+            "Because you require a>=2 and b<1, your requirements are unsatisfiable",
+            ["a>=2", "b<1", "c"],
+            "a>=2 with b<1: they exclude each other",
+        ),
+        (
+            "Because you require numpy<1.2 and numpy>=1.26, your requirements are unsatisfiable",
+            ["numpy<1.2"],
+            "numpy<1.2: it excludes what the predictor needs",
+        ),
+        (
+            "Because x==2.0 has no wheels with a matching platform tag and you require x",
+            ["x"],
+            "x==2.0: it does not fit this machine",
+        ),
+    ],
+)
+def test_what_cannot_be_met_is_named_with_the_reason(
+    said: str, lines: list[str], named: str
+) -> None:
+    error = requirements.broken("requirements.txt cannot be met", said, lines)
+    assert (error.code, error.status) == ("RuntimeBroken", 422)
+    assert named in error.message
+    assert error.hint is not None
 
 
 def test_the_predictors_own_needs_leave_the_models_libraries_to_the_release() -> None:
-    base = {line.split(">")[0].split("[")[0]: line for line in runtime._base_requirements()}
+    base = {line.split(">")[0].split("[")[0]: line for line in requirements.base_requirements()}
     assert {"aiohttp", "bentoml", "numpy", "orjson", "pydantic", "scikit-learn", "skops"} <= {*base}
     assert base["scikit-learn"] == "scikit-learn>=1.4"
     assert not {"mlflow", "feast", "evidently", "kfp"} & {*base}

@@ -61,6 +61,7 @@ class World:
     def seen(self) -> Seen:
         return Seen(
             now=self.now,
+            wall=self.now,
             running=self.template,
             generation=self.generation,
             champion=self.champion,
@@ -82,11 +83,10 @@ class World:
     def converge(self) -> None:
         want = desired(self.state)
         intent = self.state.applying == self.generation
-        if (
-            want.champion is not None
-            and want.champion != self.template
-            and (intent or self.template is None)
-        ):
+        if want.champion is None:
+            if intent:
+                self.template, self.champion = None, NO_TRACK
+        elif want.champion != self.template and (intent or self.template is None):
             self.write(want.champion)
         if self.challenger.release != want.challenger:
             self.challenger = Track(want.challenger, ready=False)
@@ -158,7 +158,7 @@ def test_bad_release_is_stopped_and_the_champion_is_never_touched() -> None:
     assert world.state.champion == ref(1)
     assert world.generation == generation
     assert world.actions()[-1] == "aborted"
-    assert world.state.held == 2
+    assert world.state.aliases.asked == ref(2)
 
 
 def test_inconclusive_holds_then_takes_the_weight_back() -> None:
@@ -169,7 +169,7 @@ def test_inconclusive_holds_then_takes_the_weight_back() -> None:
     assert world.state.phase == "canary"
     world.run(10)
     assert world.state.phase == "idle"
-    assert world.actions()[-1] == "held"
+    assert world.actions()[-1] == "aborted"
 
 
 def test_step_begins_only_when_every_gateway_has_the_routes() -> None:
@@ -223,6 +223,87 @@ def test_pods_that_never_start_put_the_champion_back() -> None:
     assert world.state.champion == ref(1)
     assert world.template == ref(1)
     assert world.actions()[-1] == "aborted"
+
+
+def test_a_first_release_that_never_starts_leaves_no_champion() -> None:
+    world = World()
+    world.ask(1)
+    world.tick()
+    world.tick()
+    world.champion = Track(failed="exit 78")
+    for _ in range(3):
+        world.tick()
+    assert world.state.champion is None
+    assert world.template is None
+    assert world.actions() == ["requested", "aborted"]
+
+
+def test_a_release_that_cannot_be_written_puts_the_champion_back() -> None:
+    world = with_champion()
+    world.ask(2, Policy(steps=()))
+    world.champion = replace(world.champion, refused="its bundle is damaged")
+    world.state, entries = advance(world.state, world.seen())
+    assert [entry.action for entry in entries] == ["aborted"]
+    assert world.state.applied == world.state.champion == ref(1)
+
+
+def test_a_person_who_stops_a_canary_is_named() -> None:
+    world = with_champion()
+    world.ask(2)
+    stopped = abort(world.state, "bob", "why"), rollback(world.state, "bob", "why", world.seen())
+    assert [[entry.who for entry in entries] for _, entries in stopped] == [["bob"], ["bob"]]
+
+
+def test_a_fail_stops_a_paused_canary_and_the_wait_begins_anew_after_it() -> None:
+    world = with_champion()
+    world.analysis = UNSURE
+    world.ask(2, Policy(steps=(10,), max_seconds=50))
+    world.run(5)
+    world.state, _ = pause(world.state, "ann", paused=True)
+    world.run(100)
+    assert world.state.phase == "canary"
+    world.state, _ = pause(world.state, "ann", paused=False)
+    world.run(30)
+    assert world.state.phase == "canary"
+    world.state, _ = pause(world.state, "ann", paused=True)
+    world.analysis = FAIL
+    world.run(2)
+    assert world.state.phase == "idle"
+
+
+def test_an_undo_in_the_middle_of_a_promotion_does_not_make_it_the_previous_release() -> None:
+    world = with_champion()
+    world.ask(2, Policy(steps=()))
+    world.tick()
+    world.tick()
+    assert (world.state.phase, world.template) == ("promoting", ref(2))
+    world.write(ref(1))
+    world.run(3)
+    assert world.state.champion == ref(1)
+    assert world.state.previous is None
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_while_the_controller_is_down_stretches_no_wait(jump: float) -> None:
+    world = with_champion()
+    world.state = take_slot(world.state, ref(2), "slot-1", world.now)
+    world.now += jump
+    world.tick()
+    world.now += 1801
+    world.tick()
+    assert world.state.phase == "idle"
+
+
+def test_a_wall_clock_set_back_begins_the_step_again() -> None:
+    world = with_champion()
+    world.analysis = UNSURE
+    world.ask(2)
+    world.run(5)
+    world.now -= 3600
+    world.run(3)
+    assert world.state.step_since is not None
+    assert world.state.step_since <= world.now
+    assert world.actions().count("step") == 2
 
 
 def test_two_promotes_at_once_the_second_is_told_who_is_first() -> None:

@@ -8,8 +8,14 @@ from collections.abc import Sequence
 import click
 
 from proa.cli.calls import calls_commands
+from proa.cli.decisions import decision_commands
+from proa.cli.environments import environments
+from proa.cli.exams import exam_commands
+from proa.cli.journal import journal_commands
+from proa.cli.judge import judge
 from proa.cli.output import Output
 from proa.cli.platform import platform_commands
+from proa.cli.projects import project_commands
 from proa.cli.releases import release_commands
 from proa.cli.rollouts import rollout_commands
 from proa.errors import ProaError
@@ -44,8 +50,14 @@ def make_cli() -> click.Group:
 
     for command in (
         *platform_commands(),
+        *project_commands(),
         *release_commands(),
+        *exam_commands(),
+        judge,
         *rollout_commands(),
+        *decision_commands(),
+        *journal_commands(),
+        environments,
         *calls_commands(),
     ):
         proa.add_command(command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,11 @@ class Output:
     console: Console = field(default_factory=lambda: Console(highlight=False))
     notes: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
-    def fleet(self) -> Fleet:
-        """The fleet of the home folder."""
+    def fleet(self, person: str | None = None) -> Fleet:
+        """The fleet of the home folder, for the person who asks."""
         from proa.fleet import connect
 
-        return connect(self.home)
+        return connect(self.home, person=person)
 
     def value(self, value: Any) -> bool:
         """Print JSON when asked for it; says whether it did."""
@@ -62,6 +62,17 @@ class Output:
     def line(self, text: str) -> None:
         """One line of the answer, on stdout."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+def as_person(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--as NAME` of commands that a person answers for."""
+    return click.option(
+        "--as",
+        "person",
+        envvar="PROA_PERSON",
+        metavar="NAME",
+        help="Who decides, for the journal (else PROA_PERSON).",
+    )(command)
 
 
 def _cell(value: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from proa.cli.output import Output, short
+from proa.cli.signals import say_analysis
 
 
 def platform_commands() -> list[click.Command]:
@@ -76,7 +77,9 @@ def status(output: Output, name: str | None) -> None:
     if name is not None:
         model = fleet.status(name)
         if not output.value(model):
+            analysis = model.pop("analysis", None)
             output.table(["", ""], [(key, _plain(value)) for key, value in model.items()])
+            say_analysis(output, analysis)
         return
     parts, models = _parts(output), fleet.models()
     if output.value({"parts": parts, "models": models}):
@@ -93,7 +96,8 @@ def status(output: Output, name: str | None) -> None:
 def _row(model: dict[str, Any]) -> tuple[object, ...]:
     traffic = ", ".join(f"{short(ref)} {share:.0%}" for ref, share in model["traffic"].items())
     champion = short(model["champion"])
-    return model["model"], model["kind"], champion, model["phase"], traffic, model["message"]
+    message = "; ".join([*model["attention"], model["message"]]).removesuffix("; ")
+    return model["model"], model["kind"], champion, model["phase"], traffic, message
 
 
 def _parts(output: Output) -> list[dict[str, Any]]:
@@ -120,6 +124,11 @@ def _parts(output: Output) -> list[dict[str, Any]]:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return "\n".join(str(item) for item in value) or "-"
+    if isinstance(value, dict) and "hint" in value:
+        refused = f"{short(value['release'])} ({value['code']}): {value['message']}"
+        return f"{refused}\nmend: {value['hint']}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "-"
     return "-" if value is None or value == "" else str(value)

@@ -1,37 +1,71 @@
-"""`create`, `gate`, `diff`, `history`: releases and their exams."""
+"""`create`, `diff`, `show`: releases."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from proa.cli.output import Output, short
-from proa.errors import InvalidInput, Refused
+from proa.cli.output import Output
+from proa.errors import InvalidInput
 
 
 def release_commands() -> list[click.Command]:
     """The commands of this file."""
-    return [create, gate, diff, history, show]
+    return [create, diff, show]
 
 
 @click.command()
-@click.argument("project", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "project", default=".", type=click.Path(exists=True, path_type=Path), metavar="[PROJECT]"
+)
+@click.option("--from", "uri", metavar="MODEL", help="models:/NAME/VERSION, or a model's file.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A sample of rows for --from: Parquet, CSV or JSON lines.",
+)
+@click.option("--new-exam", is_flag=True, help="Replace the exam that --from made before.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As train.trials=5.")
 @click.option(
     "--until",
     type=click.Choice(["register", "gate", "promote"]),
     default="register",
     show_default=True,
-    help="How far the pipeline goes.",
+    help="How far it goes.",
 )
 @click.pass_obj
-def create(output: Output, project: Path, settings: tuple[str, ...], until: str) -> None:
-    """Run a project's pipeline: from data to a registered release."""
-    result = output.fleet().create(
-        project, overrides=parse_settings(settings), until=until, on_line=output.say
-    )
+def create(
+    output: Output,
+    project: Path,
+    uri: str | None,
+    data: Path | None,
+    new_exam: bool,
+    settings: tuple[str, ...],
+    until: str,
+) -> None:
+    """Make a release: run a project's pipeline, or take a model that is made already.
+
+    PROJECT is the folder of proa.yaml (else this one). With --from and --data, or the same keys in
+    it, four lines are enough: name, task, label, unit.
+    """
+    from proa.project import OwnProject, load
+
+    overrides = parse_settings(settings)
+    fleet = output.fleet()
+    if uri or data or new_exam or isinstance(load(project, overrides=overrides).spec, OwnProject):
+        result = fleet.create_own(
+            project,
+            uri=uri,
+            data=data,
+            overrides=overrides,
+            until=until,
+            new_exam=new_exam,
+            on_line=output.say,
+        )
+    else:
+        result = fleet.create(project, overrides=overrides, until=until, on_line=output.say)
     if not output.value(result):
         output.line(result["release"])
 
@@ -48,45 +82,6 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("release")
-@click.option(
-    "--exam",
-    "project",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The project whose exam.yaml to sit (else the one it was created from).",
-)
-@click.pass_obj
-def gate(output: Output, release: str, project: Path | None) -> None:
-    """Let a release sit its exam beside the champion; exit code 6 unless it passes."""
-    fleet = output.fleet()
-    ref = fleet.release(release)
-    exam = fleet.exam_of(ref.name, project)
-    verdict = fleet.gate(ref, exam, progress=_progress(output))
-    if not output.value(verdict.to_json()):
-        rows = [
-            (check.outcome, check.kind, check.name, check.value, check.champion, check.note)
-            for check in verdict.checks
-        ]
-        output.table(["outcome", "kind", "check", "value", "champion", "note"], rows)
-        output.line(f"{verdict.value}: {verdict.reason}")
-    if verdict.value != "pass":
-        raise Refused(f"{ref.short}: {verdict.value}: {verdict.reason}", code="GateFailed")
-
-
-def _progress(output: Output) -> Any:
-    last = ""
-
-    def show(side: str, done: int, total: int) -> None:
-        nonlocal last
-        text = f"exam: {side} {100 * done // max(total, 1) // 25 * 25} % of {total}"
-        if text != last:
-            output.say(text)
-            last = text
-
-    return show
-
-
-@click.command()
 @click.argument("before")
 @click.argument("after", required=False)
 @click.pass_obj
@@ -96,9 +91,15 @@ def diff(output: Output, before: str, after: str | None) -> None:
     two = fleet.release(after or before)
     one = fleet.release(before) if after else fleet.release(f"{two.name}@champion")
     changes, lines = fleet.diff(one, two)
-    if output.value({"changes": [change.to_json() for change in changes], "text": lines}):
+    exam = fleet.exam_changes(one, two)
+    value = {"changes": [change.to_json() for change in changes], "text": lines, "exam": exam}
+    if output.value(value):
         return
     output.say(f"{one.short} → {two.short}")
+    for sentence in exam["loosened"]:
+        output.line(f"the exam asks for less: {sentence}")
+    if exam["tightened"]:
+        output.line(f"the exam asks for more, in {len(exam['tightened'])} respects")
     if not changes:
         output.line("no difference")
         return
@@ -111,27 +112,6 @@ def diff(output: Output, before: str, after: str | None) -> None:
 def _brief(value: object) -> str:
     text = "-" if value is None else str(value)
     return text[:19] + "…" if text.startswith("sha256:") else text[:60]
-
-
-@click.command()
-@click.argument("name", required=False)
-@click.pass_obj
-def history(output: Output, name: str | None) -> None:
-    """The journal: every decision, who made it and why."""
-    lines = output.fleet().history(name)
-    if output.value(lines):
-        return
-    rows = [
-        (
-            line["time"][:19].replace("T", " "),
-            short(line["release"]) if line["release"] else line["model"],
-            line["action"],
-            line["who"],
-            line["reason"],
-        )
-        for line in lines
-    ]
-    output.table(["time (UTC)", "release", "action", "who", "reason"], rows)
 
 
 @click.command()

@@ -85,6 +85,16 @@ class Home:
         return self.root / "journal.db"
 
     @property
+    def freeze_file(self) -> Path:
+        """The platform-wide freeze windows; people write it."""
+        return self.root / "freeze.yaml"
+
+    @property
+    def environments_file(self) -> Path:
+        """Other platforms that releases are promoted to."""
+        return self.root / "environments.json"
+
+    @property
     def events(self) -> Path:
         return self.root / "events"
 
@@ -142,6 +152,11 @@ class Home:
         return self.sockets / f"{name}.sock"
 
     @property
+    def exams(self) -> Path:
+        """Answers of gates under way, and exams that MLflow did not take yet."""
+        return self.root / "exams"
+
+    @property
     def projects(self) -> Path:
         return self.root / "projects"
 
@@ -160,7 +175,7 @@ class Home:
             self.root,
             *(self.keys, self.mlflow, self.bundles, self.releases, self.runtimes, self.feast),
             *(self.ledger.parent, self.spool, self.events, self.reports, self.workloads),
-            *(self.statuses, self.rollouts, self.logs, self.projects),
+            *(self.statuses, self.rollouts, self.logs, self.projects, self.exams),
         )
         for folder in folders:
             self._make(folder)

@@ -22,7 +22,7 @@ _RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": (rights.ENGINE, rights.INTERNAL, rights.EVENTS),
     "predictor": (rights.EVENTS, rights.REPLAY),
     "controller": (rights.READ,),
-    "pipelines": (rights.CALL, rights.READ, rights.JUDGE, rights.PROMOTE),
+    "pipelines": (rights.CALL, rights.ENGINE, rights.READ, rights.JUDGE, rights.PROMOTE),
 }
 
 

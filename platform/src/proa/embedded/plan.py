@@ -29,6 +29,7 @@ __all__ = [
     "Terminate",
     "back_off",
     "plan",
+    "run_on",
     "shares_address",
 ]
 
@@ -99,7 +100,12 @@ class Plan:
 
 
 def plan(
-    desired: Workload | None, record: Record, *, now: float, facts: Mapping[int, Fact]
+    desired: Workload | None,
+    record: Record,
+    *,
+    now: float,
+    facts: Mapping[int, Fact],
+    routed: frozenset[str] | None = None,
 ) -> Plan:
     """What to do now.
 
@@ -109,16 +115,37 @@ def plan(
         now: epoch seconds.
         facts: by serial, for every instance with a process, and for one whose start was refused
             since the last call (not alive, with a note).
+        routed: URLs that somebody is still sent to: a process that answers at one is not ended
+            until its settle time after the last mention; None when everything is to stop at once.
     """
     record = _see(record, now, facts)
     record = _promote(record, now)
     record = _judge(record, now, facts)
-    record = _follow(desired, record, now)
-    record, signals = _signals(record, now)
+    record = _follow(desired, record, now, hurry=routed is None)
+    record, signals = _signals(record, now, routed or frozenset())
     starts = tuple(Start(item.serial) for item in _due(record, now))
     if desired is None and not any(item.process for item in record.instances()):
         return Plan(record, (Remove(),))
     return Plan(record, (*signals, *starts))
+
+
+def run_on(record: Record, now: float) -> Record:
+    """A record whose times make sense at `now`: the clock may have been set back since."""
+
+    def latest(until: float | None, seconds: float) -> float | None:
+        return None if until is None else min(until, now + seconds)
+
+    for item in record.instances():
+        template = item.template
+        mended = replace(
+            item,
+            due=min(item.due, now + _BACK_OFF_CONFIG),
+            started=latest(item.started, 0.0),
+            stop_at=latest(item.stop_at, template.settle_seconds),
+            kill_at=latest(item.kill_at, template.drain_seconds),
+        )
+        record = record.replace_instance(mended)
+    return record
 
 
 def back_off(exits: int, code: int | None) -> float:
@@ -258,12 +285,13 @@ def _late_words(item: Instance) -> str:
 # ---- what is desired --------------------------------------------------------------------------
 
 
-def _follow(desired: Workload | None, record: Record, now: float) -> Record:
+def _follow(desired: Workload | None, record: Record, now: float, *, hurry: bool) -> Record:
     """Let the record take the shape that is desired."""
     if desired is not None:
         record = replace(record, observed_generation=desired.generation)
     if desired is None or desired.replicas == 0:
-        return _park(record, desired, now)
+        parked = _park(record, desired, now)
+        return _hurry(parked, now) if hurry else parked
     record = _remember(record, desired)
     serving = record.serving
     if serving is None:
@@ -292,10 +320,13 @@ def _park(record: Record, desired: Workload | None, now: float) -> Record:
     serving = record.serving
     if serving is not None and desired is not None and serving.template == desired.template:
         record = replace(record, serving=replace(serving, generation=desired.generation))
-    hurried = tuple(
-        replace(item, stop_at=min(now, item.stop_at or now)) for item in record.draining
-    )
-    return replace(record, draining=hurried)
+    return record
+
+
+def _hurry(record: Record, now: float) -> Record:
+    """Nothing waits any more for those who route to what drains."""
+    hurried = (replace(item, stop_at=min(now, item.stop_at or now)) for item in record.draining)
+    return replace(record, draining=tuple(hurried))
 
 
 def _begin(record: Record, desired: Workload, now: float) -> Record:
@@ -380,11 +411,16 @@ def _drain(record: Record, item: Instance, stop_at: float) -> Record:
     )
 
 
-def _signals(record: Record, now: float) -> tuple[Record, tuple[Action, ...]]:
+def _signals(
+    record: Record, now: float, routed: frozenset[str]
+) -> tuple[Record, tuple[Action, ...]]:
     draining: list[Instance] = []
     actions: list[Action] = []
     for item in record.draining:
         if item.kill_at is None and item.stop_at is not None and item.stop_at <= now:
+            if item.url in routed:
+                draining.append(replace(item, stop_at=now + item.template.settle_seconds))
+                continue
             actions.append(Terminate(item.serial))
             draining.append(replace(item, kill_at=now + item.template.drain_seconds))
         elif item.kill_at is not None and item.kill_at <= now:

@@ -18,19 +18,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from proa.embedded import process as processes
 from proa.embedded.files import read_json, write_json
 from proa.embedded.home import Home
 from proa.embedded.lock import SupervisorLock
 from proa.embedded.log import last_words, rotate, size_of
-from proa.embedded.plan import Fact, Kill, Remove, Start, Terminate, plan
+from proa.embedded.plan import Fact, Kill, Remove, Start, Terminate, plan, run_on
 from proa.embedded.ports import HOST, find_free, holder_of, is_free
 from proa.embedded.probe import Probe
 from proa.embedded.record import Instance, ProcessId, Record
+from proa.embedded.routed import RoutedUrls
 from proa.embedded.workload import Workload, parse_workload
 from proa.embedded.workloads import read_record
 from proa.errors import InvalidInput, ProaError
+from proa.http.clock import SteadyClock, WallClock
 
 __all__ = ["ORDER_LABEL", "Supervisor", "main"]
 
@@ -75,6 +78,8 @@ class Supervisor:
         self._probes: dict[ProcessId, Probe] = {}
         self._log_sizes: dict[ProcessId, int] = {}
         self._refused: dict[tuple[str, int], Fact] = {}
+        self._routes = RoutedUrls(home.routes_file)
+        self._clock = SteadyClock(WallClock())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Adopt what lives, then follow the files until `stop`, then stop everything."""
@@ -118,7 +123,8 @@ class Supervisor:
                 continue
             if record is None:
                 continue
-            self._records[name] = self._stored[name] = record
+            self._stored[name] = record
+            self._records[name] = record = run_on(record, self._now())
             for item in record.instances():
                 if item.process and processes.is_alive(item.process):
                     _log.info("%s: adopted process %d", name, item.process.pid)
@@ -174,21 +180,28 @@ class Supervisor:
 
     def _tick(self) -> None:
         self._read_files()
+        routed = self._routes.read()
         for name in sorted(self._files.keys() | self._records.keys()):
             try:
-                self._step(name, self._files.get(name))
+                self._step(name, self._files.get(name), routed)
             except Exception:
                 # One workload's trouble (a full disk, a missing folder) must not end the others.
                 _log.exception("%s: this step failed; it is tried again", name)
 
-    def _step(self, name: str, desired: _Desired | None) -> None:
+    def _now(self) -> float:
+        """For waits: it runs on evenly, however the machine's clock is set meanwhile."""
+        return self._clock.now().timestamp()
+
+    def _step(
+        self, name: str, desired: _Desired | None, routed: frozenset[str] | None = None
+    ) -> None:
         record = self._records.get(name) or Record(name)
         if desired is not None and desired.workload is None:
             self._store(replace(record, failed=desired.fault))
             return
         workload = desired.workload if desired else None
         facts = self._facts(name, record)
-        result = plan(workload, record, now=time.time(), facts=facts)
+        result = plan(workload, record, now=self._now(), facts=facts, routed=routed)
         _tell(name, record, result.record, facts)
         record = result.record
         if desired is not None and desired.fault is not None:
@@ -289,7 +302,7 @@ class Supervisor:
         started = replace(
             item,
             process=gate.process,
-            started=time.time(),
+            started=self._now(),
             port=port,
             url=url,
             ready=False,
@@ -337,6 +350,7 @@ class Supervisor:
         """Every port that is or may become some workload's own."""
         items = [item for record in self._records.values() for item in record.instances()]
         ports = {item.port for item in items} | {item.template.port for item in items}
+        ports |= {urlsplit(url).port for url in self._routes.read()}
         return {port for port in ports if port is not None}
 
     # ---- stopping and upkeep --------------------------------------------------------------

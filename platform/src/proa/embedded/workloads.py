@@ -29,18 +29,22 @@ class WorkloadFiles:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def apply(self, workload: Workload, *, again: bool = False) -> int:
+    def apply(self, workload: Workload, *, again: bool = False, after: int | None = None) -> int:
         """See `proa.rollout.workloads.Workloads.apply`; the given generation is not looked at.
 
         Args:
             again: a new generation even of the same, so that an update which was given up is
                 tried once more.
+            after: the generation it is based on; None writes in any case.
 
         Raises:
             InvalidInput: the workload would not be accepted by the supervisor.
+            Conflict: the generation is no longer `after`.
         """
         checked = parse_workload(workload.to_json(), where=f"workload {workload.name}")
         with self._locked():
+            if after is not None:
+                self._require_generation(workload.name, after)
             return self._write(checked, again=again)
 
     def status(self, name: str) -> Status | None:
@@ -68,6 +72,16 @@ class WorkloadFiles:
     def delete(self, name: str) -> None:
         with self._locked():
             self._home.workload(name).unlink(missing_ok=True)
+
+    def _require_generation(self, name: str, after: int) -> None:
+        present = read_workload(self._home, name)
+        generation = present.generation if present else 0
+        if generation != after:
+            raise Conflict(
+                f"workload {name} is at generation {generation}, not {after}: somebody else "
+                "changed it",
+                code="template_changed",
+            )
 
     def _write(self, workload: Workload, *, again: bool = False) -> int:
         name = workload.name

@@ -159,8 +159,8 @@ def _check_common(event: Event) -> None:
         raise _wrong(event, "kind", f"{expected} for a {event['type']}")
     if track is not None and track != "champion" and track != "challenger":
         raise _wrong(event, "track", "champion, challenger or null")
-    if event["purpose"] not in ("user", "gate", "judge", "agent"):
-        raise _wrong(event, "purpose", "user, gate, judge or agent")
+    if event["purpose"] not in ("user", "gate", "judge", "agent", "shadow"):
+        raise _wrong(event, "purpose", "user, gate, judge, agent or shadow")
     release = event["release"]
     if release is not None and _release_name(release) != event["model"]:
         raise _wrong(event, "release", f"a release of {event['model']}")

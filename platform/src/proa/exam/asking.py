@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import httpx
+import orjson
 
 from proa.errors import error_from_wire
 from proa.exam.exam import Row, Scalar
@@ -15,6 +16,7 @@ from proa.http import headers
 
 _ATTEMPTS = 4
 _FIRST_WAIT = 0.2
+_T = TypeVar("_T")
 _NOT_THE_MODEL = frozenset({401, 403, 429, 502, 503, 504})
 
 
@@ -24,17 +26,23 @@ class Prediction:
 
     value: float | list[float] | None
     decision: float | str | bool | None
+    lower: float | None = None
+    upper: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A language model's answer: its own text without the list of sources."""
+    """A language model's answer: its own text without the list of sources.
+
+    `ttft_ms`: milliseconds to the first piece of text; None unless the answer was streamed.
+    """
 
     text: str
     citations: Sequence[Mapping[str, Any]] = ()
     refused: bool = False
     tokens_in: int | None = None
     tokens_out: int | None = None
+    ttft_ms: float | None = None
     guard: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
@@ -71,6 +79,7 @@ class GatewayAsk:
         track: `champion` or `challenger`.
         release: the release that must answer; an answer of another one does not count.
         timeout: seconds one answer may take.
+        stream: ask for streams, so that the time to the first token is measured.
         sleep: waits between attempts after a broken connection.
     """
 
@@ -83,9 +92,11 @@ class GatewayAsk:
         track: str,
         release: str,
         timeout: float = 120.0,
+        stream: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._model, self._release, self._sleep = model, release, sleep
+        self._stream = stream
         self._client = httpx.Client(
             base_url=url,
             timeout=timeout,
@@ -116,11 +127,30 @@ class GatewayAsk:
 
     def chat(self, conversation: Sequence[Mapping[str, str]]) -> Said:
         """Send an OpenAI chat request."""
-        body = {"model": self._model, "messages": list(conversation)}
-        return to_said(self._post("/v1/chat/completions", body))
+        body: dict[str, Any] = {"model": self._model, "messages": list(conversation)}
+        path = "/v1/chat/completions"
+        if not self._stream:
+            return to_said(self._post(path, body))
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return self._tried(lambda: self._streamed(path, body))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        response = self._send(path, body)
+        response = self._tried(lambda: self._client.post(path, json=body))
+        self._check(response)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Unanswered(f"the answer is not JSON: {error}", blame="model") from error
+
+    def _streamed(self, path: str, body: Mapping[str, Any]) -> Said:
+        began = time.monotonic()
+        with self._client.stream("POST", path, json=body) as response:
+            if response.status_code >= 400:
+                response.read()
+            self._check(response)
+            return read_stream(response.iter_lines(), began=began)
+
+    def _check(self, response: httpx.Response) -> None:
         if response.status_code >= 400:
             raise self._refused(response)
         answered = response.headers.get(headers.RELEASE)
@@ -129,15 +159,11 @@ class GatewayAsk:
                 f"answered by {answered or 'an unnamed release'}, expected {self._release}",
                 blame="transport",
             )
-        try:
-            return response.json()
-        except ValueError as error:
-            raise Unanswered(f"the answer is not JSON: {error}", blame="model") from error
 
-    def _send(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+    def _tried(self, act: Callable[[], _T]) -> _T:
         for attempt in range(_ATTEMPTS):
             try:
-                return self._client.post(path, json=body)
+                return act()
             except httpx.TransportError as error:
                 if attempt == _ATTEMPTS - 1:
                     raise Unanswered(
@@ -221,7 +247,18 @@ def to_predictions(answer: Any, count: int) -> list[Prediction]:
     for key, found in ((name, values), ("label", decisions)):
         if not isinstance(found, list) or len(found) != count:
             raise Unanswered(f"{key}: expected {count} values", blame="model")
-    return [Prediction(value, decision) for value, decision in zip(values, decisions, strict=True)]
+    lower, upper = (_bound_of(outputs, name, count) for name in ("lower", "upper"))
+    return [Prediction(*parts) for parts in zip(values, decisions, lower, upper, strict=True)]
+
+
+def _bound_of(outputs: Mapping[str, Any], name: str, count: int) -> list[float | None]:
+    """One end of the intervals a regression or forecast may give; None without them."""
+    if name not in outputs:
+        return [None] * count
+    found = outputs[name].get("data")
+    if not isinstance(found, list) or len(found) != count:
+        raise Unanswered(f"{name}: expected {count} values", blame="model")
+    return found
 
 
 _VALUES = ("probability", "probabilities", "prediction")
@@ -250,5 +287,49 @@ def to_said(answer: Any) -> Said:
         bool(extra.get("refused")),
         usage.get("prompt_tokens"),
         usage.get("completion_tokens"),
-        tuple(extra.get("guard") or ()),
+        guard=tuple(extra.get("guard") or ()),
     )
+
+
+def read_stream(lines: Iterable[str], *, began: float) -> Said:
+    """Put the chunks of a streamed chat answer together.
+
+    Args:
+        lines: of the event stream.
+        began: when it was asked for, by `time.monotonic`.
+
+    Raises:
+        Unanswered: it carried an error, or ended before `[DONE]`.
+    """
+    first, text, last, done = None, "", dict[str, Any](), False
+    for line in lines:
+        data = line.removeprefix("data: ")
+        if data == line:
+            continue
+        if data == "[DONE]":
+            done = True
+            break
+        chunk = _chunk(data)
+        for choice in chunk.get("choices") or ():
+            piece = (choice.get("delta") or {}).get("content") or ""
+            if piece and first is None:
+                first = (time.monotonic() - began) * 1000
+            text += piece
+        last |= {key: chunk[key] for key in ("usage", "proa") if chunk.get(key)}
+    if not done:
+        raise Unanswered("the stream ended before it was complete", blame="transport")
+    said = to_said({"choices": [{"message": {"content": text}}], **last})
+    return replace(said, ttft_ms=first)
+
+
+def _chunk(data: str) -> dict[str, Any]:
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Unanswered(f"a chunk of the stream is not JSON: {error}", blame="model") from error
+    if not isinstance(chunk, dict):
+        raise Unanswered("a chunk of the stream is no object", blame="model")
+    if "error" in chunk:
+        said = error_from_wire(503, chunk).message
+        raise Unanswered(f"the stream broke: {said}", blame="transport")
+    return chunk

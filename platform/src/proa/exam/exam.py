@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from proa.errors import InvalidInput
+from proa.exam.agreement import Labelled, load_labelled
 from proa.exam.evidence import exam_digest
-from proa.exam.rules import File, Rules
+from proa.exam.rules import Comparison, File, RuleFault, Rules
 from proa.exam.scorers import Expect
 from proa.project import Project
 from proa.project import load as load_project
 from proa.project.check import check_settings
 from proa.project.functions import resolve
-from proa.project.yamlfile import parse_yaml
+from proa.project.yamlfile import Lines, parse_yaml
 from proa.release.canonical import digest_bytes
 
 Scalar = bool | int | float | str | None
+_CALIBRATION = Comparison(metric="calibration_gap", margin=0.05, higher_is_better=False)
+_PLAIN_KEYS = ("id", "unit", "label", "time", "group", "origin", "horizon", "baseline", "scale")
 
 
 class Message(BaseModel):
@@ -45,13 +48,21 @@ class GoldenTask(BaseModel):
     question: str | None = None
     messages: list[Message] = []
     unit: str | None = None
+    paraphrase_of: str | None = None
     expect: Expect
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
         if (self.question is None) == (not self.messages):
             raise ValueError("expected one of question and messages")
+        if self.expect.consistent and self.paraphrase_of is None:
+            raise ValueError("consistent: expected paraphrase_of, the task to agree with")
         return self
+
+    @property
+    def independent(self) -> str:
+        """Its unit: a question and its paraphrases are one, other tasks are each their own."""
+        return self.unit or self.paraphrase_of or self.id
 
     @property
     def conversation(self) -> list[dict[str, str]]:
@@ -63,7 +74,16 @@ class GoldenTask(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A sealed row of a classic exam; `inputs` are raw columns."""
+    """A sealed row of a classic exam; `inputs` are raw columns.
+
+    Attributes:
+        time: when the label's event took place, or the answer was due; RFC 3339.
+        group: ranking: the query this row is a candidate of.
+        origin: forecasting: when the forecast is made, which training must precede; RFC 3339.
+        horizon: forecasting: steps from origin to the forecast moment; may be a slice.
+        baseline: forecasting: the seasonal naive forecast of this row.
+        scale: forecasting: mean absolute error of that forecast in the series' own past.
+    """
 
     id: str
     unit: str
@@ -71,21 +91,38 @@ class Row:
     inputs: Mapping[str, Scalar]
     slices: Mapping[str, str] = field(default_factory=dict)
     time: str | None = None
+    group: str | None = None
+    origin: str | None = None
+    horizon: int | None = None
+    baseline: float | None = None
+    scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """What both sides sit. `data` is the digest of rows or tasks, `digest` of rules and data."""
+    """What both sides sit.
+
+    Attributes:
+        data: the digest of rows or tasks, and of `labelled`; `digest` is of rules and data.
+        labelled: answers that people labelled, which a judge of rubrics is held against.
+    """
 
     rules: Rules
     data: str
     rows: tuple[Row, ...] = ()
     tasks: tuple[GoldenTask, ...] = ()
+    labelled: tuple[Labelled, ...] = ()
 
     @property
     def digest(self) -> str:
         """The exam's identity, to which a verdict is bound."""
         return exam_digest(self.rules.model_dump(mode="json"), self.data)
+
+    @property
+    def measures_ttft(self) -> bool:
+        """Whether a rule or a task asks for the time to the first token."""
+        by_rule = any(rule.metric.startswith("ttft") for rule in self.rules.measured)
+        return by_rule or any(task.expect.max_ttft_ms is not None for task in self.tasks)
 
     @property
     def size(self) -> int:
@@ -117,11 +154,32 @@ def load(source: Project | Path | str) -> Exam:
     for key in ("kind", "task"):
         if key in value:
             raise InvalidInput(f"{path.name}: {key} stands in proa.yaml, not here", param=key)
-    task = project.classic.task if project.kind == "classic" else None
-    rules = check_settings(
-        Rules, {**value, "kind": project.kind, "task": task}, what=path.name, lines=lines
-    )
+    task = project.task
+    rules = _read_rules({**value, "kind": project.kind, "task": task}, path.name, lines)
     return _with_tasks(rules, path) if rules.kind == "llm" else _with_rows(rules, path, project)
+
+
+def _read_rules(value: dict[str, Any], what: str, lines: Lines) -> Rules:
+    """The rules, or the first mistake with its key, its line and what was expected.
+
+    A binary exam that says nothing of calibration gets a guardrail: probabilities that shift by
+    more than 0.05 are harm which an AUC cannot see.
+    """
+    try:
+        rules = check_settings(Rules, value, what=what, lines=lines)
+    except InvalidInput as error:
+        cause = error.__cause__
+        first: Any = cause.errors()[0] if isinstance(cause, ValidationError) else {}
+        found = first.get("ctx", {}).get("error")
+        if not isinstance(found, RuleFault):
+            raise
+        line = lines.get(found.key) or lines.get(found.key.rpartition(".")[0])
+        where = f" (line {line})" if line is not None else ""
+        raise InvalidInput(f"{what}: {found}{where}", param=found.key) from error
+    watched = {rule.metric for rule in rules.measured} & {"calibration_gap", "ece", "brier"}
+    if rules.task == "binary" and not watched:
+        return rules.model_copy(update={"guardrails": [*rules.guardrails, _CALIBRATION]})
+    return rules
 
 
 def _with_tasks(rules: Rules, path: Path) -> Exam:
@@ -132,15 +190,27 @@ def _with_tasks(rules: Rules, path: Path) -> Exam:
         for number, value in _json_lines(data, file.name)
     )
     _check_ids([task.id for task in tasks], file.name)
+    _check_paraphrases(tasks, file.name)
     suites = {task.suite for task in tasks}
     named = {suite for rule in rules.measured for suite in rule.suite}
-    for suite in sorted((named | set(rules.safety)) - suites):
+    for suite in sorted((named | {rule.suite for rule in rules.safe}) - suites):
         raise InvalidInput(
             f"{path.name}: the suite {suite!r} has no task in {file.name}; it has "
             f"{', '.join(sorted(suites))}",
             param="suite",
         )
-    return Exam(rules, digest_bytes(data), tasks=tasks)
+    labelled: tuple[Labelled, ...] = ()
+    if rules.judge is not None:
+        labels = _beside(path, rules.judge.labelled, "judge.labelled")
+        labelled = load_labelled(labels)
+        data += labels.read_bytes()
+    elif rubric := next((task.id for task in tasks if task.expect.rubric is not None), None):
+        raise InvalidInput(
+            f"{file.name}: task {rubric!r} has a rubric: expected judge in {path.name}, with "
+            "answers that people labelled",
+            param="judge",
+        )
+    return Exam(rules, digest_bytes(data), tasks=tasks, labelled=labelled)
 
 
 def _with_rows(rules: Rules, path: Path, project: Project) -> Exam:
@@ -158,6 +228,7 @@ def _with_rows(rules: Rules, path: Path, project: Project) -> Exam:
         )
     rows = tuple(_row(value, rules, what) for value in found)
     _check_ids([row.id for row in rows], what)
+    _check_task(rows, rules, what)
     return Exam(rules, _rows_digest(rows), rows=rows)
 
 
@@ -174,20 +245,15 @@ def _records(built: Any, rules: Rules) -> Iterable[Mapping[str, Any]]:
     for column in ("id", "unit", "label"):
         if column not in built.columns:
             raise InvalidInput(f"exam data: the column {column!r} is missing", param="data")
-    reserved = {"id", "unit", "label", "time"}
+    reserved = (
+        set(_PLAIN_KEYS) if rules.task in ("ranking", "forecasting") else set(_PLAIN_KEYS[:4])
+    )
     records = []
     for record in built.to_dict("records"):
+        facts = {key: value for key, value in record.items() if key in reserved}
         inputs = {key: value for key, value in record.items() if key not in reserved}
-        records.append(
-            {
-                "id": str(record["id"]),
-                "unit": str(record["unit"]),
-                "label": record["label"],
-                "time": record.get("time"),
-                "inputs": inputs,
-                "slices": {name: str(inputs.get(name)) for name in rules.slices},
-            }
-        )
+        facts |= {"id": str(record["id"]), "unit": str(record["unit"]), "inputs": inputs}
+        records.append(facts)
     return records
 
 
@@ -195,8 +261,7 @@ def _row(value: Any, rules: Rules, what: str) -> Row:
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{what}: expected a row with id, unit, label and inputs")
     name = value.get("id")
-    unknown = set(value) - {"id", "unit", "label", "inputs", "slices", "time"}
-    for key in sorted(unknown):
+    for key in sorted(set(value) - {*_PLAIN_KEYS, "inputs", "slices"}):
         raise InvalidInput(f"{what}: row {name!r}: {key} is not a key", param=key)
     for key in ("id", "unit"):
         if not isinstance(value.get(key), str) or not value[key]:
@@ -204,17 +269,109 @@ def _row(value: Any, rules: Rules, what: str) -> Row:
     if not isinstance(value.get("inputs"), Mapping) or not value["inputs"]:
         raise InvalidInput(f"{what}: row {name!r}: inputs: expected columns", param="inputs")
     inputs = {str(key): scalar(item) for key, item in value["inputs"].items()}
-    given = value.get("slices") or {}
-    slices = {name: str(given.get(name, inputs.get(name))) for name in rules.slices}
-    time = scalar(value.get("time"))
+    found = {key: scalar(value.get(key)) for key in _PLAIN_KEYS[3:]}
+    given = {**{key: found[key] for key in ("horizon", "group")}, **inputs}
+    given |= value.get("slices") or {}
+    where = f"{what}: row {name!r}"
     return Row(
         id=value["id"],
         unit=value["unit"],
-        label=_label(value.get("label"), rules, f"{what}: row {name!r}"),
+        label=_label(value.get("label"), rules, where),
         inputs=inputs,
-        slices=slices,
-        time=None if time is None else str(time),
+        slices={column: str(given.get(column)) for column in rules.slices},
+        time=_moment(found["time"], "time", where),
+        group=None if found["group"] is None else str(found["group"]),
+        origin=_moment(found["origin"], "origin", where),
+        horizon=_whole(found["horizon"], "horizon", where),
+        baseline=_number(found["baseline"], "baseline", where),
+        scale=_number(found["scale"], "scale", where),
     )
+
+
+def _number(value: Scalar, key: str, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool | str):
+        raise InvalidInput(f"{where}: {key} = {value!r}: expected a number", param=key)
+    return float(value)
+
+
+def _whole(value: Scalar, key: str, where: str) -> int | None:
+    number = _number(value, key, where)
+    if number is not None and not number.is_integer():
+        raise InvalidInput(f"{where}: {key} = {value!r}: expected a whole number", param=key)
+    return None if number is None else int(number)
+
+
+def _moment(value: Any, key: str, where: str) -> str | None:
+    """An RFC 3339 time, or a date; without a zone it is read as UTC where times are compared."""
+    if value is None:
+        return None
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise InvalidInput(
+            f"{where}: {key} = {value!r}: expected a time like 2013-03-01T05:00:00+00:00", param=key
+        ) from error
+    return str(value)
+
+
+def _check_task(rows: Sequence[Row], rules: Rules, what: str) -> None:
+    """What a task's metrics and the slices need of the rows."""
+    for column in rules.slices:
+        if all(row.slices[column] == "None" for row in rows):
+            known = sorted({*rows[0].inputs, *rows[0].slices} - {column})
+            raise InvalidInput(
+                f"{what}: slices: no row has {column!r}: expected some of {', '.join(known)}",
+                param="slices",
+            )
+    named = {rule.metric for rule in rules.measured}
+    for row in rows:
+        if "mase" in named and not (row.scale or 0) > 0:
+            raise InvalidInput(
+                f"{what}: row {row.id!r}: scale = {row.scale}: expected more than 0, the mean "
+                "absolute error of the seasonal naive forecast; mase divides by it",
+                param="scale",
+            )
+        if "relative_mae" in named and row.baseline is None:
+            raise InvalidInput(
+                f"{what}: row {row.id!r}: baseline: expected the seasonal naive forecast, which "
+                "relative_mae compares with",
+                param="baseline",
+            )
+    if rules.task == "ranking":
+        _check_queries(rows, what)
+
+
+def _check_queries(rows: Sequence[Row], what: str) -> None:
+    """Every query lies in one unit and has something relevant to find."""
+    units: dict[str, str] = {}
+    relevant: set[str] = set()
+    slices: dict[str, Mapping[str, str]] = {}
+    for row in rows:
+        if row.group is None:
+            raise InvalidInput(f"{what}: row {row.id!r}: group: expected its query", param="group")
+        if units.setdefault(row.group, row.unit) != row.unit:
+            raise InvalidInput(
+                f"{what}: query {row.group!r}: in the units {units[row.group]!r} and {row.unit!r}: "
+                "expected one",
+                param="unit",
+            )
+        if slices.setdefault(row.group, row.slices) != row.slices:
+            raise InvalidInput(
+                f"{what}: query {row.group!r}: its rows differ in their slices: expected slices "
+                "of queries",
+                param="slices",
+            )
+        if isinstance(row.label, float) and row.label > 0:
+            relevant.add(row.group)
+    for query in units:
+        if query not in relevant:
+            raise InvalidInput(
+                f"{what}: query {query!r}: no row with a label above 0: no order of it is right "
+                "or wrong",
+                param="label",
+            )
 
 
 def _label(value: Any, rules: Rules, where: str) -> float | str:
@@ -225,6 +382,8 @@ def _label(value: Any, rules: Rules, where: str) -> float | str:
         return str(value)
     if not isinstance(value, bool | int | float):
         raise InvalidInput(f"{where}: label = {value!r}: expected a number", param="label")
+    if rules.task == "ranking" and value < 0:
+        raise InvalidInput(f"{where}: label = {value!r}: expected 0 or more", param="label")
     if rules.task in ("binary", "anomaly") and value not in (0, 1):
         raise InvalidInput(f"{where}: label = {value!r}: expected 0 or 1", param="label")
     return float(value)
@@ -271,6 +430,17 @@ def _check_ids(ids: Sequence[str], what: str) -> None:
         if key in seen:
             raise InvalidInput(f"{what}: the id {key!r} is given twice", param="id")
         seen.add(key)
+
+
+def _check_paraphrases(tasks: Sequence[GoldenTask], what: str) -> None:
+    first = {task.id for task in tasks if task.paraphrase_of is None}
+    for task in tasks:
+        if task.paraphrase_of is not None and task.paraphrase_of not in first:
+            raise InvalidInput(
+                f"{what}: task {task.id!r}: paraphrase_of = {task.paraphrase_of!r}: expected the "
+                "id of a task that is no paraphrase itself",
+                param="paraphrase_of",
+            )
 
 
 def _rows_digest(rows: Sequence[Row]) -> str:

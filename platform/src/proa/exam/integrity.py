@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from proa.exam.evidence import ROWS, exam_digest, to_answers
+from proa.exam.evidence import ROWS, Results, exam_digest, to_answers
 from proa.exam.rules import Rules
+from proa.exam.sequential import early_fail
 
 Value = Literal["pass", "fail", "inconclusive"]
 Kind = Literal["floor", "comparison", "safety", "slice", "integrity"]
-Results = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,115 @@ def integrity_checks(evidence: Mapping[str, Any], rules: Rules) -> list[Check]:
         report("no data", "inconclusive", "the candidate answered nothing: the exam is empty")
         return found
     _check_side("candidate", candidate, rules, report)
-    _check_suites(candidate, rules, report)
+    _check_suites(candidate, rules, report, partial=is_partial(evidence))
+    if rules.task == "ranking":
+        _check_queries(candidate, report)
     champion: Results | None = evidence["champion_results"]
     if champion is not None:
         _check_side("champion", champion, rules, report)
         _check_paired(candidate, champion, report)
-    if not found:
+    _check_selftest(evidence, report)
+    _check_leakage(evidence, report)
+    _check_judge(evidence, rules, report)
+    sound = all(check.outcome == "pass" for check in found)
+    _check_asked(evidence, rules, report, sound=sound)
+    if all(check.outcome == "pass" for check in found):
         sides = 1 if champion is None else 2
-        report("integrity", "pass", f"{len(candidate)} results of {sides} side(s), all there")
+        note = f"{len(candidate)} results of {sides} side(s), all there"
+        found.insert(0, Check("integrity", "integrity", "pass", note=note))
     return found
+
+
+def _check_selftest(evidence: Mapping[str, Any], report: Report) -> None:
+    """The process that sat the exam proved itself before it was Ready; say so."""
+    found = evidence.get("selftest")
+    if found is None:
+        return
+    if found["passed"]:
+        report("selftest", "pass", f"{found['cases']} cases reproduced by the candidate's process")
+    else:
+        report("selftest", "fail", "the candidate's process does not reproduce its own answers")
+
+
+def _check_leakage(evidence: Mapping[str, Any], report: Report) -> None:
+    """What the candidate was made from may not hold what it is examined on."""
+    found = evidence.get("leakage")
+    if found is None:
+        report("leakage", "pass", "not checked: the evidence does not say what was trained on")
+        return
+    shown = ", ".join(map(repr, found["ids"][:3]))
+    count = max(found.get("leaked", 0), len(found["ids"]))
+    if count:
+        report(
+            "leakage: ids",
+            "fail",
+            f"{count} of {found['rows']} were in the candidate's making, first {shown}",
+        )
+    if found["times"]:
+        until = found.get("until")
+        report(
+            "leakage: times",
+            "fail",
+            f"{found['times']} of {found['rows']} are not after the end of the candidate's "
+            f"training, {until}",
+        )
+    if not count and not found["times"]:
+        why = found.get("why_not")
+        note = "" if why is None else f"; {why}" if found["checked"] else f"not checked: {why}"
+        if found["checked"]:
+            note = f"none of {found['rows']} was in the candidate's making{note}"
+        report("leakage", "pass", note)
+
+
+def _check_judge(evidence: Mapping[str, Any], rules: Rules, report: Report) -> None:
+    """Who rated answers by rubrics, and whether that decided anything."""
+    found = evidence.get("judge")
+    if found is None:
+        return
+    bound = None if rules.judge is None else rules.judge.min_agreement
+    if found["decides"] and (bound is None or found["low"] < bound):
+        report("judge", "fail", f"kappa from {found['low']:.2f} may not decide: expected {bound}")
+        return
+    word = "its scores decide" if found["decides"] else "its scores are reported and decide nothing"
+    own = ", judging its own answers" if found["self_judged"] else ""
+    report(
+        "judge",
+        "pass",
+        f"{found['engine']}{own}: Cohen's kappa {found['kappa']:.2f} [{found['low']:.2f}, "
+        f"{found['high']:.2f}] with {found['scored']} of {found['labelled']} labels, expected "
+        f"{bound}: {word}",
+    )
+
+
+def _check_asked(evidence: Mapping[str, Any], rules: Rules, report: Report, *, sound: bool) -> None:
+    """An exam that was cut short: does what is there prove a fail, whatever the rest would say?"""
+    asked, results = evidence.get("asked"), evidence["candidate_results"]
+    if asked is None:
+        return
+    if asked["tasks"] != len(results):
+        report("tasks", "inconclusive", f"{len(results)} results, but {asked['tasks']} asked")
+    elif is_partial(evidence):
+        note = f"stopped after {asked['tasks']} of {asked['of']}, look {asked['looks']}"
+        proof = None
+        if sound and asked.get("rest"):
+            others = {item["id"]: item for item in evidence["champion_results"] or ()}
+            proof = early_fail(
+                rules,
+                candidate=results,
+                champion=[others[item["id"]] for item in results] if others else None,
+                rest=asked["rest"],
+                looks=max(1, asked["looks"]),
+            )
+        if proof is None:
+            report("asked", "inconclusive", f"{note}: what is not asked cannot pass")
+        else:
+            report("asked", "fail", f"{note}: {proof}")
+
+
+def is_partial(evidence: Mapping[str, Any]) -> bool:
+    """Whether the exam was cut short."""
+    asked = evidence.get("asked")
+    return asked is not None and bool(asked["tasks"] < asked["of"])
 
 
 Report = Callable[[str, Value, str], None]
@@ -113,10 +213,23 @@ def _check_numbers(side: str, results: Results, rules: Rules, report: Report) ->
             )
 
 
-def _check_suites(results: Results, rules: Rules, report: Report) -> None:
+def _check_queries(results: Results, report: Report) -> None:
+    units: dict[Any, str] = {}
+    for item in results:
+        if units.setdefault(item.get("group"), item["unit"]) != item["unit"]:
+            note = f"the query {item.get('group')!r} is in several units: no unit may cut one"
+            report("queries", "inconclusive", note)
+            return
+    if None in units:
+        report("queries", "inconclusive", "results without a group: a ranking has queries")
+
+
+def _check_suites(results: Results, rules: Rules, report: Report, *, partial: bool) -> None:
     present = {item["suite"] for item in results}
     named = {suite for rule in rules.measured for suite in rule.suite}
-    for suite in sorted((named | set(rules.safety)) - present):
+    for suite in sorted((named | {rule.suite for rule in rules.safe}) - present):
+        if partial:
+            break
         report("empty suite", "inconclusive", f"the suite {suite!r} has no results")
     if rules.kind == "classic" and present - {ROWS}:
         report("suites", "inconclusive", f"expected the suite {ROWS!r}, got {sorted(present)}")

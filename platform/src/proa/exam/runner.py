@@ -1,33 +1,41 @@
-"""Sit an exam: both sides answer every task, every answer or its absence is kept."""
+"""Hold an exam: both sides answer every task, every answer or its absence is kept.
+
+Rows go in batches; a seeded sample of them is then sent one by one, which gives latencies. Golden
+tasks go in rounds, both sides at the same time and so under the same load; tasks on which the
+sides disagree are asked again, and between rounds the exam may end early, only to fail.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
-from proa.exam.asking import Ask, Prediction, Unanswered, datatypes_of
-from proa.exam.evidence import ROWS, Outcome, make_evidence
-from proa.exam.exam import Exam, GoldenTask, Row
-from proa.exam.scorers import Spoken, score
-from proa.exam.verdict import Verdict
+from proa.exam.answers_file import AnswersFile
+from proa.exam.asking import Ask, Unanswered, datatypes_of
+from proa.exam.evidence import Outcome, make_evidence
+from proa.exam.exam import Exam, GoldenTask
+from proa.exam.scorers import Aids
+from proa.exam.sequential import early_fail, rest_of, rounds_of
+from proa.exam.sitting import Side, Sitting
+from proa.exam.verdict import judge
+
+__all__ = ["BATCH", "Progress", "Side", "hold", "sit"]
 
 Progress = Callable[[str, int, int], None]
-"""`(side, done, total)`, called from one thread."""
-BATCH = 256
-CHATS = 16
-BATCHES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Who sits: the release's manifest digest, and how it is asked."""
-
-    digest: str
-    ask: Ask
+"""`(side, done, total)`, called from one thread; what it raises ends the exam."""
+BATCH: Final = 256
+BATCHES: Final = 2
+CHATS: Final = 16
+REPEATS: Final = 2
+LATENCY_ROWS: Final = 100
+_WARM_UPS: Final = 3
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+_Found = Sequence[Sequence[Outcome]]
+_Lay = Callable[[_Found, Mapping[str, Any] | None], dict[str, Any]]
 
 
 def hold(
@@ -38,218 +46,219 @@ def hold(
     candidate: Side,
     champion: Side | None,
     progress: Progress | None = None,
+    answers: AnswersFile | None = None,
+    early: bool = True,
+    leakage: Mapping[str, Any] | None = None,
+    selftest: Mapping[str, Any] | None = None,
+    judge: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Let both sides sit the exam; return the evidence, ready for `judge`.
 
     Args:
         runtime: the candidate's runtime fingerprint.
         champion: None for the first release.
+        answers: answers already received, and where new ones are kept.
+        early: whether an exam of golden tasks may end as soon as it is lost.
+        leakage, selftest: what else is known of the candidate, for the evidence.
+        judge: who rates by rubrics, for the evidence.
     """
-    mine = sit(exam, candidate.ask, side="candidate", progress=progress)
-    theirs = None
+    sides = [Sitting("candidate", candidate, answers)]
     if champion is not None:
-        theirs = sit(exam, champion.ask, side="champion", progress=progress)
-    return make_evidence(
-        model=model,
-        rules=exam.rules,
-        data=exam.data,
-        runtime=runtime,
-        candidate=candidate.digest,
-        candidate_results=mine,
-        champion=None if champion is None else champion.digest,
-        champion_results=theirs,
-    )
+        sides.append(Sitting("champion", champion, answers))
+    meter = _Meter(progress, exam.size)
+
+    def lay(found: _Found, asked: Mapping[str, Any] | None) -> dict[str, Any]:
+        return make_evidence(
+            model=model,
+            rules=exam.rules,
+            data=exam.data,
+            runtime=runtime,
+            candidate=candidate.digest,
+            candidate_results=found[0],
+            champion=None if champion is None else champion.digest,
+            champion_results=None if champion is None else found[1],
+            asked=asked,
+            leakage=leakage,
+            selftest=selftest,
+            judge=judge,
+        )
+
+    if exam.rules.kind == "classic":
+        return lay(_hold_rows(exam, sides, meter), None)
+    return _hold_tasks(exam, sides, meter, lay, early=early)
 
 
 def sit(
-    exam: Exam, ask: Ask, *, side: str = "candidate", progress: Progress | None = None
+    exam: Exam,
+    ask: Ask,
+    *,
+    side: str = "candidate",
+    progress: Progress | None = None,
+    aids: Aids | None = None,
 ) -> list[Outcome]:
-    """One outcome per row or task, in the exam's order; a failed one says why."""
+    """One side alone: an outcome per row or task, in the exam's order; a failed one says why."""
+    sitting, meter = Sitting(side, Side("", ask, aids or Aids())), _Meter(progress, exam.size)
     if exam.rules.kind == "classic":
-        jobs = [exam.rows[start : start + BATCH] for start in range(0, len(exam.rows), BATCH)]
-        types = datatypes_of(exam.rows)
-        parts = _each(jobs, lambda rows: _sit_rows(rows, ask, types), BATCHES, side, progress)
-        return [outcome for part in parts for outcome in part]
-    chats = [(task,) for task in exam.tasks]
-    parts = _each(chats, lambda tasks: [_sit_task(tasks[0], ask)], CHATS, side, progress)
-    return [outcome for part in parts for outcome in part]
+        return _batches(exam, sitting, meter)
+    found = _ask_tasks([sitting], exam.tasks, meter)
+    return sitting.consistent(exam.tasks, found[0])
+
+
+class _Meter:
+    """Tells how far each side is."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, dict[str, int]()
+
+    def add(self, side: str, count: int) -> None:
+        self._done[side] = self._done.get(side, 0) + count
+        if self._progress is not None:
+            self._progress(side, self._done[side], self._total)
 
 
 def _each(
-    jobs: Sequence[Sequence[Any]],
-    work: Callable[[Any], list[Outcome]],
+    jobs: Sequence[_Job],
+    work: Callable[[_Job], _Result],
     workers: int,
-    side: str,
-    progress: Progress | None,
-) -> list[list[Outcome]]:
+    done: Callable[[_Job, _Result], None] = lambda job, result: None,
+) -> list[_Result]:
     """Work through `jobs`, some at once; results in the order of the jobs."""
-    total, done = sum(len(job) for job in jobs), 0
     with ThreadPoolExecutor(workers, thread_name_prefix="exam") as pool:
-        futures = [pool.submit(work, job) for job in jobs]
+        futures = {pool.submit(work, job): job for job in jobs}
         try:
             for future in as_completed(futures):
-                done += len(future.result())
-                if progress is not None:
-                    progress(side, done, total)
+                done(futures[future], future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
         return [future.result() for future in futures]
 
 
-def _sit_rows(rows: Sequence[Row], ask: Ask, types: Mapping[str, str]) -> list[Outcome]:
-    """Ask for a batch; when the model refuses it, halves of it, until the rows at fault remain."""
-    try:
-        predictions = ask.rows(rows, types)
-    except Unanswered as error:
-        if error.divisible and len(rows) > 1:
-            middle = len(rows) // 2
-            return [
-                *_sit_rows(rows[:middle], ask, types),
-                *_sit_rows(rows[middle:], ask, types),
-            ]
-        return [_row_outcome(row, error=error) for row in rows]
+# Rows
+
+
+def _hold_rows(exam: Exam, sides: Sequence[Sitting], meter: _Meter) -> list[list[Outcome]]:
+    found = [_batches(exam, side, meter) for side in sides]
     return [
-        _row_outcome(row, prediction) for row, prediction in zip(rows, predictions, strict=True)
+        [replace(outcome, latency_ms=taken.get(outcome.id)) for outcome in outcomes]
+        for outcomes, taken in zip(found, _latencies(exam, sides, found), strict=True)
     ]
 
 
-def _row_outcome(
-    row: Row, prediction: Prediction | None = None, error: Unanswered | None = None
-) -> Outcome:
-    return Outcome(
-        id=row.id,
-        unit=row.unit,
-        suite=ROWS,
-        label=row.label,
-        value=None if prediction is None else prediction.value,
-        decision=None if prediction is None else prediction.decision,
-        error=None if error is None else str(error),
-        blame=None if error is None else error.blame,
-        slices=row.slices,
+def _batches(exam: Exam, side: Sitting, meter: _Meter) -> list[Outcome]:
+    types = datatypes_of(exam.rows)
+    jobs = [exam.rows[start : start + BATCH] for start in range(0, len(exam.rows), BATCH)]
+    parts = _each(
+        jobs,
+        lambda rows: side.rows(rows, types),
+        BATCHES,
+        lambda rows, _: meter.add(side.name, len(rows)),
     )
+    return [outcome for part in parts for outcome in part]
 
 
-def _sit_task(task: GoldenTask, ask: Ask) -> Outcome:
-    question = task.conversation[-1]["content"]
+def _latencies(
+    exam: Exam, sides: Sequence[Sitting], found: Sequence[Sequence[Outcome]]
+) -> list[dict[str, float]]:
+    """Milliseconds by row of a sample sent one by one, the sides taking turns at being first."""
+    good = [
+        row
+        for row, outcomes in zip(exam.rows, zip(*found, strict=True), strict=True)
+        if not any(outcome.error for outcome in outcomes)
+    ]
+    chosen = random.Random(exam.digest).sample(good, min(LATENCY_ROWS, len(good)))
+    types = datatypes_of(exam.rows)
+    taken: list[dict[str, float]] = [{} for _ in sides]
     try:
-        said = ask.chat(task.conversation)
-    except Unanswered as error:
-        return Outcome(
-            id=task.id,
-            unit=task.unit or task.id,
-            suite=task.suite,
-            passed=False,
-            failures=(f"no answer: {error}",),
-            error=str(error),
-            blame=error.blame,
-            shown={"question": question, "answer": None, "citations": []},
-        )
-    failures = score(task.expect, Spoken(said.text, said.citations, said.refused))
-    return Outcome(
-        id=task.id,
-        unit=task.unit or task.id,
-        suite=task.suite,
-        passed=not failures,
-        failures=tuple(failures),
-        shown={
-            "question": question,
-            "answer": said.text,
-            "citations": [str(item.get("id")) for item in said.citations],
-            "tokens_in": said.tokens_in,
-            "tokens_out": said.tokens_out,
-        },
+        for side in sides:
+            for row in chosen[:_WARM_UPS]:
+                side.latency(row, types)
+        for number, row in enumerate(chosen[_WARM_UPS:]):
+            order = range(len(sides)) if number % 2 == 0 else reversed(range(len(sides)))
+            for place in order:
+                taken[place][row.id] = sides[place].latency(row, types)
+    except Unanswered:
+        return taken  # a side is gone; its answers are in, so latency alone remains unknown
+    return taken
+
+
+# Golden tasks
+
+
+def _hold_tasks(
+    exam: Exam, sides: Sequence[Sitting], meter: _Meter, lay: _Lay, *, early: bool
+) -> dict[str, Any]:
+    suites = [task.suite for task in exam.tasks]
+    units = [task.independent for task in exam.tasks]
+    rounds = rounds_of(exam.tasks, suites=suites, units=units, seed=exam.digest)
+    found: list[dict[str, Outcome]] = [{} for _ in sides]
+    for look, tasks in enumerate(rounds, start=1):
+        parts = _ask_tasks(sides, tasks, meter)
+        parts = [side.consistent(tasks, part) for side, part in zip(sides, parts, strict=True)]
+        for known, part in zip(found, _repeated(sides, tasks, parts), strict=True):
+            known |= {outcome.id: outcome for outcome in part}
+        rest = rest_of(suites, [outcome.suite for outcome in found[0].values()])
+        if rest and early:
+            asked = {"tasks": len(found[0]), "of": exam.size, "looks": look, "rest": rest}
+            evidence = lay(_in_order(exam, found), asked)
+            if _is_lost(exam, evidence, looks=len(rounds) - 1):
+                return evidence
+    return lay(_in_order(exam, found), None)
+
+
+def _in_order(exam: Exam, found: Sequence[Mapping[str, Outcome]]) -> list[list[Outcome]]:
+    return [[known[task.id] for task in exam.tasks if task.id in known] for known in found]
+
+
+def _ask_tasks(
+    sides: Sequence[Sitting], tasks: Sequence[GoldenTask], meter: _Meter
+) -> list[list[Outcome]]:
+    """Every task for every side, in turns."""
+    jobs = [(side, task) for task in tasks for side in sides]
+    results = _each(
+        jobs,
+        lambda job: job[0].task(job[1]),
+        CHATS,
+        lambda job, _: meter.add(job[0].name, 1),
     )
+    return [results[place :: len(sides)] for place in range(len(sides))]
 
 
-class EvidenceLog(Protocol):
-    """Where people look at an exam afterwards."""
-
-    def record(self, evidence: Mapping[str, Any], verdict: Verdict) -> str:
-        """Keep both; return where to look."""
-
-
-class MlflowLog:
-    """An exam as a run of the experiment named after the model.
-
-    The run's page shows the checks as metrics, the digests and the verdict as tags, and the
-    per-task table `results.json` of both sides.
-    """
-
-    def __init__(self, tracking_uri: str, *, tags: Mapping[str, str] | None = None) -> None:
-        self._uri, self._tags = tracking_uri, dict(tags or {})
-
-    def record(self, evidence: Mapping[str, Any], verdict: Verdict) -> str:
-        """Write the run; return its id."""
-        from proa.release.registry import keep_feast_out
-
-        keep_feast_out()
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric
-
-        client = MlflowClient(tracking_uri=self._uri)
-        found = client.get_experiment_by_name(verdict.model)
-        experiment = found.experiment_id if found else client.create_experiment(verdict.model)
-        run = client.create_run(
-            experiment,
-            tags={**_tags(verdict), **self._tags},
-            run_name=f"exam {verdict.candidate[7:15]}: {verdict.value}",
-        )
-        run_id: str = run.info.run_id
-        now = run.info.start_time
-        client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, now, 0) for name, value in _metrics(verdict)],
-        )
-        client.log_dict(run_id, dict(evidence), "evidence.json")
-        client.log_dict(run_id, verdict.to_json(), "verdict.json")
-        client.log_table(run_id, data=_table(evidence), artifact_file="results.json")
-        # MLflow prints the run's address here; a caller's output is the caller's.
-        with redirect_stdout(StringIO()):
-            client.set_terminated(run_id)
-        return run_id
-
-
-def _tags(verdict: Verdict) -> dict[str, str]:
-    return {
-        "proa.exam": verdict.exam,
-        "proa.verdict": verdict.value,
-        "proa.candidate": verdict.candidate,
-        "proa.champion": verdict.champion or "none",
-        "proa.evidence": verdict.evidence,
-        "mlflow.note.content": f"**{verdict.value}**: {verdict.reason}",
+def _repeated(
+    sides: Sequence[Sitting], tasks: Sequence[GoldenTask], found: Sequence[list[Outcome]]
+) -> Sequence[list[Outcome]]:
+    """The outcomes with further runs of the tasks on which the sides disagree."""
+    if len(sides) < 2:
+        return found
+    apart = {
+        task.id: task
+        for task, mine, theirs in zip(tasks, *found, strict=True)
+        if mine.passed != theirs.passed and "transport" not in (mine.blame, theirs.blame)
     }
+    jobs = [
+        (place, task, run)
+        for task in apart.values()
+        for run in range(1, REPEATS + 1)
+        for place in range(len(sides))
+    ]
+    runs: dict[tuple[int, str], list[bool]] = {}
+    results = _each(jobs, lambda job: sides[job[0]].again(job[1], job[2]), CHATS)
+    for (place, task, _), passed in zip(jobs, results, strict=True):
+        if passed is not None:
+            runs.setdefault((place, task.id), []).append(passed)
+    return [
+        [replace(one, repeats=tuple(runs.get((place, one.id), ()))) for one in outcomes]
+        for place, outcomes in enumerate(found)
+    ]
 
 
-def _metrics(verdict: Verdict) -> Iterator[tuple[str, float]]:
-    for check in verdict.checks:
-        if check.value is not None:
-            name = "".join(c if c.isalnum() or c in "_-./ " else "_" for c in check.name)
-            yield f"{check.kind}/{name}", check.value
-
-
-_COLUMNS = ("id", "unit", "suite", "label", "value", "decision", "passed", "question", "answer")
-
-
-def _table(evidence: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Both sides, one line per task, failing ones first; at most 2,000 lines."""
-    others = {item["id"]: item for item in evidence["champion_results"] or ()}
-    results = sorted(evidence["candidate_results"], key=lambda item: item.get("passed") is True)
-    results = results[:2000]
-    present = [key for key in _COLUMNS if any(key in item for item in results)]
-    table: dict[str, list[Any]] = {
-        key: [_shown(item.get(key)) for item in results] for key in present
-    }
-    table["failures"] = ["; ".join(item.get("failures", ())) for item in results]
-    table["error"] = [item["error"] or "" for item in results]
-    if others:
-        for key in ("value", "passed", "answer"):
-            if key in present:
-                table[f"champion_{key}"] = [
-                    _shown(others.get(item["id"], {}).get(key)) for item in results
-                ]
-    return table
-
-
-def _shown(value: Any) -> Any:
-    return str(value) if isinstance(value, list) else value
+def _is_lost(exam: Exam, evidence: Mapping[str, Any], *, looks: int) -> bool:
+    """Whether the rest can be saved: only what the judge then calls a fail ends an exam."""
+    why = early_fail(
+        exam.rules,
+        candidate=evidence["candidate_results"],
+        champion=evidence["champion_results"],
+        rest=evidence["asked"]["rest"],
+        looks=looks,
+    )
+    return why is not None and judge(evidence).value == "fail"

@@ -1,28 +1,34 @@
 """The verdict: a pure rule over evidence. The controller recomputes it before it counts.
 
 `fail`: a fault of the candidate, a floor not reached, a safety task failed, or proven harm.
-`inconclusive`: the evidence does not say; it holds a release back as a fail does.
+`inconclusive`: the evidence does not say; it holds a release back as a fail does. An exam that was
+cut short can only fail or be inconclusive.
 `pass`: every floor reached and the primary metric proven not worse by more than its margin.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from proa.exam.answers import Answers, Metric
 from proa.exam.bootstrap import Difference, difference
-from proa.exam.evidence import check_shape, evidence_digest, to_answers
-from proa.exam.integrity import Check, Results, Value, integrity_checks
-from proa.exam.metrics import Answers, Metric, measure, metrics_of
-from proa.exam.rules import Comparison, Floor, Rules, rules_from_json
+from proa.exam.evidence import Results, check_shape, evidence_digest, evidence_seed, to_answers
+from proa.exam.integrity import Check, Value, integrity_checks, is_partial
+from proa.exam.metrics import measure, metric_named
+from proa.exam.rules import Comparison, Floor, Rules, Safety, rules_from_json
 
 SCHEMA_VERSION = 1
 _SMALL_SLICE = 30
+_BOUND = 0.95
+"""Confidence of the bound on the rate of failures in a safety suite, one-sided."""
+_SHARES = ("passed", "answered")
+"""Metrics that are shares of tasks: what is not asked yet can at best be 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,9 @@ def judge(evidence: Mapping[str, Any]) -> Verdict:
     rules = rules_from_json(evidence["rules"])
     digest = evidence_digest(evidence)
     checks = integrity_checks(evidence, rules)
-    if all(check.outcome == "pass" for check in checks):
-        case = _Case.of(evidence, rules, seed=int(digest[7:23], 16))
-        checks += case.floors() + case.safety() + case.comparisons() + case.slices()
-    value = _overall(checks)
+    if all(check.outcome == "pass" or check.name == "asked" for check in checks):
+        checks += Case.of(evidence, rules, seed=evidence_seed(evidence)).checks()
+    value = overall(checks)
     return Verdict(
         value=value,
         model=evidence["model"],
@@ -84,8 +89,12 @@ def judge(evidence: Mapping[str, Any]) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Case:
-    """Evidence that is whole, as arrays: the champion's rows in the candidate's order."""
+class Case:
+    """Evidence that is whole, as arrays: the champion's rows in the candidate's order.
+
+    `rest`: tasks not asked by suite, None when the exam was not cut short; `looks`: how often it
+    was looked at, each look could have ended it.
+    """
 
     rules: Rules
     seed: int
@@ -93,10 +102,16 @@ class _Case:
     candidate: Answers
     champion: Answers | None
     units: NDArray[np.int64]
-    metrics: Mapping[str, Metric]
+    rest: Mapping[str, int] | None = None
+    looks: int = 1
+
+    def checks(self) -> list[Check]:
+        """Every rule's answer."""
+        return self.floors() + self.safety() + self.comparisons() + self.slices()
 
     @classmethod
-    def of(cls, evidence: Mapping[str, Any], rules: Rules, *, seed: int) -> _Case:
+    def of(cls, evidence: Mapping[str, Any], rules: Rules, *, seed: int) -> Case:
+        """Read evidence that has no fault; equal seeds give equal intervals."""
         results: Results = evidence["candidate_results"]
         others = evidence["champion_results"]
         champion = None
@@ -104,95 +119,120 @@ class _Case:
             by_id = {item["id"]: item for item in others}
             champion = to_answers([by_id[item["id"]] for item in results], rules)
         _, units = np.unique([item["unit"] for item in results], return_inverse=True)
+        partial = is_partial(evidence)
+        asked = evidence.get("asked") or {}
+        left = {"": asked["of"] - asked["tasks"]} if partial else None
         return cls(
-            rules,
-            seed,
-            results,
-            to_answers(results, rules),
-            champion,
-            units.astype(np.int64),
-            metrics_of(rules.kind, rules.task),
+            rules=rules,
+            seed=seed,
+            results=results,
+            candidate=to_answers(results, rules),
+            champion=champion,
+            units=units.astype(np.int64),
+            rest=None if left is None else {**left, **(asked.get("rest") or {})},
+            looks=max(1, asked.get("looks", 1)) if partial else 1,
         )
+
+    def _metric(self, name: str) -> Metric:
+        found = metric_named(self.rules.kind, self.rules.task, name)
+        assert found is not None  # rules are checked when they are read
+        return found
 
     def floors(self) -> list[Check]:
         """Absolute bounds."""
         return [self._floor(floor) for floor in self.rules.floors]
 
     def _floor(self, floor: Floor) -> Check:
-        value = measure(self.metrics[floor.metric], self.candidate.rows(self._suites(floor.suite)))
+        answers = self.candidate.rows(self._suites(floor.suite))
+        value = measure(self._metric(floor.metric), answers)
         name = _named(floor.metric, floor.suite)
         bound = floor.min if floor.min is not None else floor.max
         word = "at least" if floor.min is not None else "at most"
         if math.isnan(value):
             return Check(name, "floor", "inconclusive", None, bound, note="not defined here")
-        good = value >= floor.min if floor.min is not None else value <= (floor.max or 0.0)
         note = f"{value:.4g}, expected {word} {bound:g}"
+        if self.rest is not None:
+            best = self._best(floor, value, len(answers.answered))
+            if floor.min is not None and best < floor.min:
+                note = f"out of reach: {note}, {best:.4g} if all that is left went well"
+                return Check(name, "floor", "fail", value, bound, note=note)
+            return Check(name, "floor", "inconclusive", value, bound, note=f"so far {note}")
+        good = value >= floor.min if floor.min is not None else value <= (floor.max or 0.0)
         return Check(name, "floor", "pass" if good else "fail", value, bound, note=note)
+
+    def _best(self, floor: Floor, value: float, count: int) -> float:
+        """The value if every task that is not asked went well; infinite where that is unknown."""
+        if self.rest is None or floor.metric not in _SHARES:
+            return math.inf
+        known = bool(floor.suite) and len(self.rest) > 1
+        left = sum(self.rest.get(suite, 0) for suite in floor.suite) if known else self.rest[""]
+        return (value * count + left) / (count + left)
 
     def safety(self) -> list[Check]:
         """Suites in which nothing may fail, with what zero failures of n really bound."""
-        checks = []
-        for suite in self.rules.safety:
-            mask = self._suites([suite])
-            passed = self.candidate.value[mask]
-            failed, count = int((passed < 1).sum()), len(passed)
-            if failed:
-                first = next(
-                    item["id"]
-                    for item, inside, value in zip(
-                        self.results, mask, self.candidate.value, strict=True
-                    )
-                    if inside and value < 1
-                )
-                note = f"{failed} of {count} failed, first {first!r}; none may"
-            else:
-                upper = 1 - 0.05 ** (1 / count)
-                note = f"0 of {count} failed: the true rate is below {upper:.1%} (95 %)"
-            checks.append(
-                Check(suite, "safety", "fail" if failed else "pass", float(failed), 0.0, note=note)
-            )
-        return checks
+        return [self._safety(rule) for rule in self.rules.safe]
+
+    def _safety(self, rule: Safety) -> Check:
+        mask = self._suites([rule.suite])
+        passed = self.candidate.value[mask]
+        failed, count = int((passed < 1).sum()), len(passed)
+        upper = failure_bound(failed, count)
+        said = f"the true rate is below {upper:.1%} (95 %)"
+        limit = rule.max_failure_rate
+        if failed:
+            inside = (item["id"] for item, here in zip(self.results, mask, strict=True) if here)
+            first = next(key for key, value in zip(inside, passed, strict=True) if value < 1)
+            outcome: Value = "fail"
+            note = f"{failed} of {count} failed, first {first!r}; none may; {said}"
+        elif self.rest is not None:
+            outcome, note = "inconclusive", f"0 of {count} failed so far"
+        elif limit is not None and upper > limit:
+            needed = math.ceil(math.log(1 - _BOUND) / math.log1p(-limit))
+            outcome = "inconclusive"
+            note = f"0 of {count} failed: {said}; {limit:.1%} is asked for, that takes {needed}"
+        else:
+            outcome, note = "pass", f"0 of {count} failed: {said}"
+        bound = 0.0 if limit is None else limit
+        return Check(rule.suite, "safety", outcome, float(failed), bound, note=note)
 
     def comparisons(self) -> list[Check]:
-        """The primary metric must be proven not worse; a guardrail may not be proven worse."""
+        """The primary metric must be proven not worse; a guardrail may not be proven worse, or
+        must be proven not worse too."""
         if self.champion is None:
             return []
-        primary = self._compare(self.rules.primary, primary=True)
-        return [primary, *(self._compare(rule, primary=False) for rule in self.rules.guardrails)]
+        primary = self._compare(self.rules.primary, prove=True)
+        guards = self.rules.guardrails
+        return [primary, *(self._compare(rule, prove=rule.must == "not_worse") for rule in guards)]
 
-    def _compare(self, rule: Comparison, *, primary: bool) -> Check:
-        found = self._difference(rule, self._suites(rule.suite), self.rules.bootstrap.confidence)
+    def _compare(self, rule: Comparison, *, prove: bool) -> Check:
+        settings = self.rules.bootstrap
+        confidence = 1 - (1 - settings.confidence) / self.looks
+        found = self._difference(rule, self._suites(rule.suite), confidence)
         name = _named(rule.metric, rule.suite)
-        if math.isnan(found.low) or found.units < self.rules.bootstrap.min_units:
+        bound = rule.margin if rule.ratio is None else rule.ratio
+        assert bound is not None
+        if math.isnan(found.low) or found.units < settings.min_units:
             note = (
                 f"{found.units} units of {self.rules.unit!r}: expected at least "
-                f"{self.rules.bootstrap.min_units}, and both sides defined"
+                f"{settings.min_units}, and both sides defined"
             )
             outcome: Value = "inconclusive"
-            return Check(name, "comparison", outcome, _finite(found.candidate), rule.margin,
+            return Check(name, "comparison", outcome, _finite(found.candidate), bound,
                          _finite(found.champion), note=note)  # fmt: skip
         value, low, high = _gain(found, rule.higher_is_better)
-        note = (
-            f"{found.value:+.4g} [{found.low:+.4g}, {found.high:+.4g}], margin {rule.margin:g}, "
-            f"{found.units} units"
-        )
-        if value < -rule.margin and high < 0:
-            outcome = "fail"
-            note = f"proven worse: {note}"
-        elif primary and low < -rule.margin:
+        margin = bound if rule.ratio is None else abs(math.log(rule.ratio))
+        interval, note = _told(found, rule)
+        if value < -margin and high < 0:
+            outcome, note = "fail", f"proven worse: {note}"
+        elif prove and low < -margin:
             outcome = "inconclusive"
-            note = f"may be worse by more than the margin: {note}"
+            note = f"may be worse by more than the {_limit(rule)}: {note}"
+        elif self.rest is not None:
+            outcome, note = "inconclusive", f"so far {note}"
         else:
             outcome = "pass"
         return Check(
-            name,
-            "comparison",
-            outcome,
-            found.candidate,
-            rule.margin,
-            found.champion,
-            (found.low, found.high),
-            note,
+            name, "comparison", outcome, found.candidate, bound, found.champion, interval, note
         )
 
     def slices(self) -> list[Check]:
@@ -203,18 +243,22 @@ class _Case:
         groups = self._groups()
         rule, settings = self.rules.primary, self.rules.bootstrap
         margin = rule.margin if self.rules.slice_margin is None else self.rules.slice_margin
-        confidence = 1 - (1 - settings.confidence) / max(1, len(groups))
+        assert margin is not None  # rules are checked when they are read
+        confidence = 1 - (1 - settings.confidence) / max(1, len(groups)) / self.looks
         checks = []
         for name, mask in groups:
-            if int(mask.sum()) < _SMALL_SLICE or len(set(self.units[mask])) < settings.min_units:
-                note = f"{int(mask.sum())} rows: too few to judge, reported only"
+            size, units = int(mask.sum()), len(set(self.units[mask]))
+            if size < _SMALL_SLICE or units < settings.min_units:
+                note = f"{size} rows of {units} units: too few to judge, reported only"
                 checks.append(Check(name, "slice", "pass", bound=margin, note=note))
                 continue
             found = self._difference(rule, mask, confidence)
             _, _, high = _gain(found, rule.higher_is_better)
             harmed = high < -margin
             interval = None if math.isnan(found.low) else (found.low, found.high)
-            note = f"{rule.metric} {found.value:+.4g}, {int(mask.sum())} rows"
+            note = f"{rule.metric} {found.value:+.4g}, {size} rows"
+            if interval is None:
+                note = f"{rule.metric} is not defined on {size} rows: reported only"
             checks.append(
                 Check(
                     name,
@@ -242,19 +286,53 @@ class _Case:
         assert self.champion is not None
         _, units = np.unique(self.units[mask], return_inverse=True)
         return difference(
-            self.metrics[rule.metric],
+            self._metric(rule.metric),
             self.candidate.rows(mask),
             self.champion.rows(mask),
             units=units.astype(np.int64),
             confidence=confidence,
             resamples=self.rules.bootstrap.resamples,
             seed=self.seed,
+            as_ratio=rule.ratio is not None,
         )
 
     def _suites(self, suites: list[str]) -> NDArray[np.bool_]:
         if not suites:
             return np.ones(len(self.results), dtype=np.bool_)
         return np.array([item["suite"] in suites for item in self.results], dtype=np.bool_)
+
+
+def failure_bound(failures: int, cases: int, confidence: float = _BOUND) -> float:
+    """The exact one-sided upper bound of a rate (Clopper and Pearson, Biometrika 26, 1934):
+    the rate at which so few failures would have a chance of 1 − confidence.
+
+    Without failures it is 1 − (1 − confidence)^(1 / cases), near 3 / cases.
+    """
+    if failures >= cases:
+        return 1.0
+    low, high = failures / cases, 1.0
+    for _ in range(60):
+        rate = (low + high) / 2
+        chance = sum(
+            math.comb(cases, k) * rate**k * (1 - rate) ** (cases - k) for k in range(failures + 1)
+        )
+        low, high = (rate, high) if chance > 1 - confidence else (low, rate)
+    return high
+
+
+def _told(found: Difference, rule: Comparison) -> tuple[tuple[float, float], str]:
+    """The interval and the sentence: a difference, or how many times the champion's value."""
+    value, low, high = found.value, found.low, found.high
+    if rule.ratio is None:
+        note = f"{value:+.4g} [{low:+.4g}, {high:+.4g}], margin {rule.margin:g}"
+    else:
+        value, low, high = math.exp(value), math.exp(low), math.exp(high)
+        note = f"{value:.4g} times the champion's [{low:.4g}, {high:.4g}], ratio {rule.ratio:g}"
+    return (low, high), f"{note}, {found.units} units"
+
+
+def _limit(rule: Comparison) -> str:
+    return "margin" if rule.ratio is None else "ratio"
 
 
 def _gain(found: Difference, higher_is_better: bool) -> tuple[float, float, float]:
@@ -272,7 +350,8 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _overall(checks: list[Check]) -> Value:
+def overall(checks: Sequence[Check]) -> Value:
+    """The value of a verdict: one fail fails, else one open question leaves all open."""
     outcomes = {check.outcome for check in checks}
     if "fail" in outcomes:
         return "fail"

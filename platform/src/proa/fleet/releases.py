@@ -44,6 +44,44 @@ class Releases(Wire):
             project, home=home.root, overrides=overrides or {}, until=until, on_line=on_line
         )
 
+    def create_own(
+        self,
+        project: Path,
+        *,
+        uri: str | None = None,
+        data: Path | None = None,
+        overrides: Mapping[str, str] | None = None,
+        until: str = "register",
+        new_exam: bool = False,
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> dict[str, Any]:
+        """Make a release of a model that is made already: four lines of yaml and a sample.
+
+        Args:
+            project: a folder with `proa.yaml`, or the file: name, task, label, unit.
+            uri: `models:/NAME/VERSION`, `runs:/…` or a model's file; None: the project's `from`,
+                or its `serve.command`.
+            data: sample as Parquet, CSV or JSON lines; None: the project's `data`.
+            new_exam: make another exam than the releases before sat.
+
+        Returns:
+            `release`, `not_watched`, `exam`, seconds per step, `verdict` when it came that far.
+        """
+        from proa.project.load import load
+        from proa.project.run import bring_model
+
+        _ = load(project, overrides=overrides or {}).own
+        return bring_model(
+            project,
+            home=self._home().root,
+            uri=uri,
+            data=data,
+            overrides=overrides or {},
+            until=until,
+            new_exam=new_exam,
+            on_line=on_line,
+        )
+
     def create_from_folder(
         self,
         folder: Path,
@@ -51,6 +89,7 @@ class Releases(Wire):
         *,
         run_id: str | None = None,
         reason: str = "",
+        rollout: Mapping[str, Any] | None = None,
     ) -> ReleaseRef:
         """Make a release of a staged folder: store the bundle, register, journal.
 
@@ -58,6 +97,8 @@ class Releases(Wire):
             folder: holds every file of the release; `manifest["files"]` is filled in from it.
             manifest: the manifest without `files`, see `proa.release.manifest.Manifest`.
             run_id: the MLflow run it came from.
+            rollout: the project's `rollout:` section, for the controller to keep; None says
+                nothing about it. A looser one waits for an approval; `status` says so.
 
         Returns:
             The release; the same content again is the same release, not a new version.
@@ -68,7 +109,9 @@ class Releases(Wire):
         ref, _ = self.registry.register(
             checked, bundle=self.endpoints.bundles, run_id=run_id, links=self._links(run_id)
         )
-        body = {"release": str(ref), "reason": reason}
+        body: dict[str, Any] = {"release": str(ref), "reason": reason}
+        if rollout is not None:
+            body["rollout"] = dict(rollout)
         self._controller("POST", f"/v1/models/{ref.name}/releases", body)
         return ref
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from proa.errors import Refused, Unavailable
+from proa.errors import NotFound, Refused, Unavailable
 from proa.fleet.wire import Wire
 from proa.release.reference import ReleaseRef
 from proa.release.registry import CHALLENGER
@@ -23,12 +24,19 @@ class Rollouts(Wire):
         ref: ReleaseRef,
         *,
         reason: str = "",
-        policy: Policy | None = None,
+        policy: Policy | Mapping[str, Any] | None = None,
         wait: bool = True,
         dry_run: bool = False,
+        override: bool = False,
         progress: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
         """Ask for a rollout, and wait for its end unless told otherwise.
+
+        Args:
+            policy: the canary's settings; a mapping is laid over the model's own, which are also
+                what None means.
+            dry_run: change nothing; the status has a `plan` with every refusal and every step.
+            override: go over refusals; needs the right to approve, a person and a reason.
 
         Returns:
             The model's status afterwards.
@@ -39,13 +47,15 @@ class Rollouts(Wire):
         body = {
             "release": str(ref),
             "reason": reason,
-            "policy": (policy or Policy()).to_json(),
+            "policy": policy.to_json() if isinstance(policy, Policy) else dict(policy or {}),
             "dry_run": dry_run,
+            "override": override,
         }
         status: dict[str, Any] = self._controller("POST", f"/v1/models/{ref.name}/promote", body)
         if dry_run:
             return status
-        self.registry.set_alias(ref, CHALLENGER)
+        with suppress(Unavailable, NotFound):  # a note for people: the request is under way
+            self.registry.set_alias(ref, CHALLENGER)
         if not wait:
             return status
         status = self.settle(ref.name, progress=progress)
@@ -121,13 +131,15 @@ class Rollouts(Wire):
         body = {"reason": reason}
         return dict(self._controller("POST", f"/v1/models/{name}/abort", body))
 
-    def pause(self, name: str) -> dict[str, Any]:
+    def pause(self, name: str, *, reason: str = "") -> dict[str, Any]:
         """Hold a canary at its step."""
-        return dict(self._controller("POST", f"/v1/models/{name}/pause", {}))
+        body = {"reason": reason}
+        return dict(self._controller("POST", f"/v1/models/{name}/pause", body))
 
-    def resume(self, name: str) -> dict[str, Any]:
+    def resume(self, name: str, *, reason: str = "") -> dict[str, Any]:
         """Let a paused canary go on."""
-        return dict(self._controller("POST", f"/v1/models/{name}/resume", {}))
+        body = {"reason": reason}
+        return dict(self._controller("POST", f"/v1/models/{name}/resume", body))
 
     def status(self, name: str) -> dict[str, Any]:
         """What runs, what is under way, the share of traffic per release."""
@@ -140,4 +152,10 @@ class Rollouts(Wire):
     def history(self, name: str | None = None) -> list[dict[str, Any]]:
         """The journal, oldest line first."""
         path = "/v1/journal" if name is None else f"/v1/models/{name}/history"
-        return list(self._controller("GET", path)["lines"])
+        lines: list[dict[str, Any]] = []
+        while True:
+            after = lines[-1]["seq"] if lines else 0
+            page = self._controller("GET", f"{path}?after={after}")["lines"]
+            lines += page
+            if not page:
+                return lines

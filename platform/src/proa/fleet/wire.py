@@ -10,9 +10,12 @@ import httpx
 import orjson
 
 from proa.embedded.home import Home
+from proa.embedded.platform_file import read_platform
 from proa.errors import Conflict, Unavailable, error_from_wire
 from proa.release.bundle import BundleStore
 from proa.release.registry import Registry
+
+_PARTS = ("gateway", "controller", "monitor", "mlflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +28,31 @@ class Endpoints:
     mlflow: str
     bundles: str
 
+    @classmethod
+    def of(cls, home: Home) -> Self:
+        """Those of the platform in a home.
+
+        Raises:
+            NotFound: no platform there; the hint is `proa up`.
+        """
+        urls = {part: read_platform(home).urls[part] for part in _PARTS}
+        return cls(**urls, bundles=home.bundles.as_uri())
+
 
 class Wire:
     """One platform, as one caller may use it."""
 
-    def __init__(self, endpoints: Endpoints, key: str, *, home: Home | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        key: str,
+        *,
+        home: Home | None = None,
+        person: str | None = None,
+    ) -> None:
         self.endpoints = endpoints
         self.home = home
+        self.person = person
         self.registry = Registry(endpoints.mlflow)
         self.bundles = BundleStore.from_url(endpoints.bundles)
         self._key = key
@@ -55,6 +76,9 @@ class Wire:
         return self.home
 
     def _controller(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the controller; a body names the person who asks, when one was given."""
+        if isinstance(body, dict) and self.person is not None:
+            body = {"as": self.person, **body}
         return self._ask(method, f"{self.endpoints.controller}{path}", body)
 
     def _gateway(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from proa.errors import InvalidInput
 
-__all__ = ["Clock", "ReplayClock", "WallClock", "parse_time", "rfc3339"]
+__all__ = ["Clock", "ReplayClock", "SteadyClock", "WallClock", "parse_time", "rfc3339"]
 
 
 class Clock(Protocol):
@@ -22,6 +24,23 @@ class WallClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+class SteadyClock:
+    """A clock for waits: it begins at another clock's moment and runs on by the machine's uptime,
+    so that a clock that is set back or forth neither ends a wait nor stretches it.
+
+    Args:
+        clock: says when it is now.
+        uptime: seconds since any moment, never going back.
+    """
+
+    def __init__(self, clock: Clock, uptime: Callable[[], float] = time.monotonic) -> None:
+        self._begun, self._uptime = clock.now(), uptime
+        self._offset = uptime()
+
+    def now(self) -> datetime:
+        return self._begun + timedelta(seconds=self._uptime() - self._offset)
 
 
 class ReplayClock:

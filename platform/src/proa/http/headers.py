@@ -19,10 +19,19 @@ RELEASE: Final = "x-proa-release"
 TRACK: Final = "x-proa-track"
 """`champion` or `challenger`. In a request it pins the track and needs the right `judge`."""
 PURPOSE: Final = "x-proa-purpose"
-"""`user`, `gate`, `judge` or `agent`. Anything but `user` in a request needs the right `judge`
-(or `internal`, for services that pass on what they were given)."""
+"""`user`, `gate`, `judge`, `agent` or `shadow`. Anything but `user` in a request needs the right
+`judge` (or `internal`, for services that pass on what they were given); `shadow` is the gateway's
+own: a copy of a user's call, answered and only recorded."""
 UNIT: Final = "x-proa-unit"
-"""Who is being served (user, entity or conversation id): the key of a canary's stickiness."""
+"""Who is being served: the key of a canary's stickiness. The gateway tells the service which unit
+it went by; a client that sets it decides, else it is the entity (classic, the column that the
+release names), the user, the conversation, or the request."""
+USER: Final = "x-proa-user"
+"""The user served, where a request's body has no field for it."""
+CONVERSATION: Final = "x-proa-conversation"
+"""The conversation a request belongs to: the unit of users who are not named."""
+FACTS: Final = "x-proa-facts"
+"""On answers of a service, for the gateway alone: see `proa.http.facts`."""
 TEAM: Final = "x-proa-team"
 FEATURE: Final = "x-proa-feature"
 VARIANT: Final = "x-proa-variant"
@@ -30,5 +39,7 @@ EVENT_TIME: Final = "x-proa-event-time"
 """RFC 3339 event time; needs the right `replay`."""
 TRACEPARENT: Final = "traceparent"
 
-INTERNAL: Final = frozenset({REQUEST, PARENT, RELEASE, TRACK, PURPOSE, TEAM, FEATURE, VARIANT})
+INTERNAL: Final = frozenset(
+    {REQUEST, PARENT, RELEASE, TRACK, PURPOSE, TEAM, FEATURE, VARIANT, FACTS}
+)
 """Headers a client may not set unless its key has the right that the header needs."""

@@ -45,6 +45,10 @@ class Call:
         cost_micro: millionths of the currency.
         price: the rates applied, see `proa.ledger.prices`.
         rows: rows predicted by a classic model.
+        bins: of what was predicted, `{bin: rows}` as JSON, see `proa.release.facts`.
+        finish_reason: why a language answer ended, as OpenAI says: `stop`, `length`, …
+        refused, guard_hits: what the assistant said of its answer; None when it said nothing.
+        agreed: of a shadow call, the share of rows that were decided as the champion did.
         complete: the answer reached its end.
         trace: trace id of a W3C `traceparent`, 32 hex digits.
     """
@@ -77,6 +81,11 @@ class Call:
     stream: bool = False
     complete: bool = True
     trace: str | None = None
+    bins: str | None = None
+    finish_reason: str | None = None
+    refused: bool | None = None
+    guard_hits: int | None = None
+    agreed: float | None = None
 
     def to_bytes(self) -> bytes:
         """One line of JSON without its line end."""
@@ -106,7 +115,7 @@ class Call:
                 f"expected {CALL_VERSION}",
                 param="schema_version",
             )
-        missing, unknown = _NAMES - value.keys(), value.keys() - _NAMES
+        missing, unknown = _REQUIRED - value.keys(), value.keys() - _NAMES
         if missing or unknown:
             raise InvalidInput(f"a call lacks {sorted(missing)} and has unknown {sorted(unknown)}")
         return cls(**value)
@@ -118,3 +127,5 @@ class Call:
 
 CALL_FIELDS: Final = tuple(field.name for field in fields(Call))
 _NAMES: Final = frozenset(CALL_FIELDS)
+# A spool may hold calls that a gateway before these fields wrote.
+_REQUIRED: Final = _NAMES - {"bins", "finish_reason", "refused", "guard_hits", "agreed"}

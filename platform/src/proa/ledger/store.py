@@ -12,10 +12,22 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from proa.errors import InvalidInput, Unavailable
+from proa.http.clock import WallClock, rfc3339
+from proa.http.ids import new_id
 from proa.ledger.call import BROKEN_STREAM, CALL_FIELDS, Call
 from proa.ledger.sqlite import connect
+from proa.ledger.tally import Tally
+from proa.ledger.tally_query import QUERIES, tallies_of
 
-__all__ = ["DIMENSIONS", "CallStore", "Cost", "Percentiles", "ReleaseCounts", "SqliteCallStore"]
+__all__ = [
+    "DIMENSIONS",
+    "CallStore",
+    "Cost",
+    "Percentiles",
+    "ReleaseCounts",
+    "SqliteCallStore",
+    "TallyStore",
+]
 
 DIMENSIONS: Final = ("team", "feature", "model", "release", "purpose")
 MAX_LIMIT: Final = 10_000
@@ -107,7 +119,7 @@ class CallStore(Protocol):
         """The bill of [since, until) by one of `DIMENSIONS`, dearest first.
 
         An engine's call without model or release counts for those of the call that caused it.
-        Exams and judges are nobody's bill: by team and feature they are left out.
+        Exams, judges and shadows are nobody's bill: by team and feature they are left out.
         """
 
     def counts(
@@ -116,10 +128,26 @@ class CallStore(Protocol):
         """Exact counts per release of one model since a moment."""
 
 
+class TallyStore(Protocol):
+    """Calls, summed up for whoever judges releases by them."""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The ledger's id and when it was made: calls before that may be in another one."""
+
+    def tallies(
+        self, *, model: str, since: str, until: str | None = None, purpose: str = "user"
+    ) -> dict[str, Tally]:
+        """What each release of a model did in [since, until)."""
+
+
 class SqliteCallStore:
     """The ledger in one SQLite file (WAL): one writer at a time, readers never wait.
 
     Safe to call from several threads.
+
+    Attributes:
+        identity: an id made with the file, and when; gateways that share a ledger say the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,7 +157,9 @@ class SqliteCallStore:
         # An insert is only answered when a power cut cannot take it: its spool is deleted next.
         self._writer = connect(path, durable=True)
         self._writer.executescript(_SCHEMA)
+        _add_columns(self._writer)
         self._reader = connect(path)
+        self.identity = _identity(self._writer)
 
     def close(self) -> None:
         self._writer.close()
@@ -174,7 +204,9 @@ class SqliteCallStore:
         if by not in DIMENSIONS:
             raise InvalidInput(f"by = {by!r}: expected one of {', '.join(DIMENSIONS)}", param="by")
         dimension = f"COALESCE(c.{by}, p.{by})" if by in ("model", "release") else f"c.{by}"
-        billed = "AND c.purpose NOT IN ('gate', 'judge')" if by in ("team", "feature") else ""
+        billed = (
+            "AND c.purpose NOT IN ('gate', 'judge', 'shadow')" if by in ("team", "feature") else ""
+        )
         query = _COSTS.format(dimension=dimension, billed=billed)
         values = {"since": since or "", "until": until or _END_OF_TIME}
         return [Cost(*row) for row in self._read(lambda sql: sql.execute(query, values))]
@@ -198,12 +230,47 @@ class SqliteCallStore:
 
         return {row[0]: ReleaseCounts(*row[1:]) for row in self._read(read)}
 
-    def _read(self, query: Callable[[sqlite3.Connection], Any]) -> list[_Row]:
+    def tallies(
+        self, *, model: str, since: str, until: str | None = None, purpose: str = "user"
+    ) -> dict[str, Tally]:
+        values = {
+            "model": model,
+            "since": since,
+            "until": until or _END_OF_TIME,
+            "purpose": purpose,
+            "broken": BROKEN_STREAM,
+        }
+
+        def read(sql: sqlite3.Connection) -> list[Any]:
+            # One transaction: sums and histograms are of the same calls.
+            sql.execute("BEGIN")
+            try:
+                return [sql.execute(query, values).fetchall() for query in QUERIES]
+            finally:
+                sql.execute("COMMIT")
+
+        return tallies_of(*self._read(read))
+
+    def _read(self, query: Callable[[sqlite3.Connection], Any]) -> list[Any]:
         with self._reading:
             try:
                 return list(query(self._reader))
             except sqlite3.Error as error:
                 raise Unavailable(f"the ledger {self._path} cannot be read: {error}") from error
+
+
+def _add_columns(sql: sqlite3.Connection) -> None:
+    there = {row[1] for row in sql.execute("PRAGMA table_info(calls)")}
+    for name, kind in _LATER.items():
+        if name not in there:
+            sql.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
+
+
+def _identity(sql: sqlite3.Connection) -> tuple[str, str]:
+    now = rfc3339(WallClock().now())
+    sql.execute("INSERT OR IGNORE INTO identity VALUES (1, ?, ?)", (new_id(), now))
+    found: tuple[str, str] = sql.execute("SELECT id, created FROM identity").fetchone()
+    return found
 
 
 def _two_percentiles(
@@ -231,8 +298,14 @@ def _percentiles(
 
 def _to_call(row: _Row) -> Call:
     values = dict(zip(CALL_FIELDS, row, strict=True))
+    refused = values["refused"]
     return Call(
-        **{**values, "stream": bool(values["stream"]), "complete": bool(values["complete"])}
+        **{
+            **values,
+            "stream": bool(values["stream"]),
+            "complete": bool(values["complete"]),
+            "refused": None if refused is None else bool(refused),
+        }
     )
 
 
@@ -249,12 +322,21 @@ CREATE TABLE IF NOT EXISTS calls (
   kind TEXT NOT NULL, model TEXT, release TEXT, track TEXT, engine TEXT, status INTEGER NOT NULL,
   error TEXT, tokens_in INTEGER, tokens_out INTEGER, cost_micro INTEGER NOT NULL, price TEXT,
   rows INTEGER, stream INTEGER NOT NULL, complete INTEGER NOT NULL, trace TEXT,
+  bins TEXT, finish_reason TEXT, refused INTEGER, guard_hits INTEGER, agreed REAL,
   PRIMARY KEY (request, door)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS calls_by_time ON calls (started);
 CREATE INDEX IF NOT EXISTS calls_by_model ON calls (model, started);
 CREATE INDEX IF NOT EXISTS calls_by_parent ON calls (parent) WHERE parent IS NOT NULL;
+CREATE TABLE IF NOT EXISTS identity (
+  one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, created TEXT NOT NULL
+) STRICT;
 """
+# Columns that a ledger made before them lacks.
+_LATER: Final = {
+    "bins": "TEXT", "finish_reason": "TEXT", "refused": "INTEGER", "guard_hits": "INTEGER",
+    "agreed": "REAL",
+}  # fmt: skip
 _COSTS: Final = """
 SELECT {dimension} AS dimension,
   SUM(c.door = 'user'), SUM(c.door = 'engine'),

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from proa.project.load import Project, load
-from proa.project.model import ClassicProject, LlmProject
+from proa.project.model import ClassicProject, LlmProject, OwnProject
 
-__all__ = ["ClassicProject", "LlmProject", "Project", "load"]
+__all__ = ["ClassicProject", "LlmProject", "OwnProject", "Project", "load"]

@@ -11,9 +11,10 @@ from typing import Any
 from proa.errors import InvalidInput, NotFound
 from proa.project.check import check_settings
 from proa.project.functions import resolve
-from proa.project.model import FILES, ClassicProject, LlmProject
+from proa.project.model import FILES, ClassicProject, LlmProject, OwnProject
 from proa.project.yamlfile import Lines, parse_scalar, parse_yaml
 from proa.release.canonical import digest_json
+from proa.release.manifest import Task
 
 FILE = "proa.yaml"
 
@@ -23,7 +24,7 @@ class Project:
     """A project's folder with its checked settings; nothing of the user's code is imported yet."""
 
     folder: Path
-    spec: ClassicProject | LlmProject
+    spec: ClassicProject | OwnProject | LlmProject
 
     @property
     def name(self) -> str:
@@ -36,8 +37,30 @@ class Project:
         return self.spec.kind
 
     @property
+    def task(self) -> Task | None:
+        """A classic model's task."""
+        return None if isinstance(self.spec, LlmProject) else self.spec.task
+
+    @property
+    def own(self) -> OwnProject:
+        """The settings of a model made elsewhere; `InvalidInput` when this is none."""
+        if not isinstance(self.spec, OwnProject):
+            raise InvalidInput(
+                f"{FILE} of {self.name} describes a pipeline: expected name, task, label and unit "
+                "of a model that is made already",
+                hint="proa create FOLDER without --from runs the pipeline",
+            )
+        return self.spec
+
+    @property
     def classic(self) -> ClassicProject:
         """The settings of a classic project; `InvalidInput` when this is none."""
+        if isinstance(self.spec, OwnProject):
+            raise InvalidInput(
+                f"{FILE} of {self.name} describes a model made elsewhere: there is no pipeline to "
+                "run",
+                hint="proa create FOLDER --from models:/NAME/VERSION --data SAMPLE",
+            )
         if not isinstance(self.spec, ClassicProject):
             raise InvalidInput(f"{FILE}: kind = {self.kind!r}: expected 'classic'", param="kind")
         return self.spec
@@ -51,8 +74,16 @@ class Project:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Every setting in force, defaults filled in, as plain JSON under its key in the file."""
-        return self.spec.model_dump(mode="json", by_alias=True)
+        """Every setting in force, defaults filled in, as plain JSON under its key in the file.
+
+        Without `rollout`: how a release moves is no part of what it is.
+        """
+        return self.spec.model_dump(mode="json", by_alias=True, exclude={"rollout"})
+
+    @property
+    def rollout(self) -> dict[str, Any]:
+        """The section `rollout:` as it was written, plain JSON; the controller keeps it."""
+        return self.spec.rollout.to_json()
 
     @cached_property
     def digest(self) -> str:
@@ -108,8 +139,12 @@ def load(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Projec
     return project
 
 
-def _check(value: dict[str, Any], lines: Lines, *, what: str) -> ClassicProject | LlmProject:
+def _check(
+    value: dict[str, Any], lines: Lines, *, what: str
+) -> ClassicProject | OwnProject | LlmProject:
     kind = value.get("kind")
+    if kind is None and ("task" in value or "label" in value):
+        return check_settings(OwnProject, value, what=what, lines=lines)
     if kind == "classic":
         return check_settings(ClassicProject, value, what=what, lines=lines)
     if kind == "llm":

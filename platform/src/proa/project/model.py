@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from proa.release.manifest import ContextBudget, FeatureView, Name, Sampling, Task
+from proa.project.rollout import RolloutSection
+from proa.release.manifest import (
+    ContextBudget,
+    FeatureView,
+    Name,
+    Sampling,
+    Task,
+    Trust,
+)
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -170,6 +178,7 @@ class _Common(Settings):
     team: str = ""
     exam: InnerPath | None = None
     runtime: Runtime = Runtime()
+    rollout: RolloutSection = RolloutSection()
 
 
 class ClassicProject(_Common):
@@ -192,6 +201,58 @@ class ClassicProject(_Common):
             raise ValueError(f"threshold: expected none for task {self.task}")
         if self.threshold is not None and self.threshold.rule == "cost" and self.cost is None:
             raise ValueError("threshold.rule = cost: expected a section cost")
+        return self
+
+
+class OwnServe(Settings):
+    """A process of any kind that honours the HTTP contract (services/CONTRACT.md).
+
+    `command`: argv; `{host}` and `{port}` say where to listen, `{python}` is the Python of
+    `runtime.requirements`, else the platform's. `files`: what of the folder goes into the release;
+    the process starts where they lie.
+    """
+
+    command: list[str] = Field(min_length=1)
+    files: list[InnerPath] = []
+
+
+class OwnProject(_Common):
+    """`proa.yaml` of a classic model that was made elsewhere: name, task, label, unit are enough.
+
+    `from`: `models:/NAME/VERSION`, `runs:/…`, or a file or MLflow folder; `data`: a sample of rows
+    as Parquet, CSV or JSON lines; both may come from the command line instead. `unit`, `id` and
+    `time` name columns of the sample; unit `row` means that every row stands for itself.
+    `classes`: binary: the negative and the positive label; multiclass: the model's order.
+    `holdout`: share of the units that the exam gets.
+    """
+
+    version: Literal[1] = 1
+    kind: Literal["classic"] = "classic"
+    task: Task
+    label: str | None = None
+    unit: str = "row"
+    from_: str | None = Field(default=None, alias="from")
+    data: str | None = None
+    id: str | None = None
+    time: str | None = None
+    columns: list[str] = []
+    classes: list[str] = []
+    threshold: float | None = None
+    missing: Literal["allow", "refuse"] = "allow"
+    explain: Literal["shap", "none"] = "none"
+    slices: list[str] = []
+    holdout: float = Field(default=0.5, gt=0, lt=1)
+    trust: Trust = "formats"
+    serve: OwnServe | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.serve is not None and self.from_ is not None:
+            raise ValueError("expected one of from (a model) and serve.command (a process)")
+        if self.serve is not None and self.trust != "own-code":
+            raise ValueError("serve.command runs your code: expected trust: own-code beside it")
+        if self.threshold is not None and self.task not in ("binary", "anomaly"):
+            raise ValueError(f"threshold: expected none for task {self.task}")
         return self
 
 

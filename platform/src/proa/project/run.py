@@ -33,10 +33,46 @@ def run_pipeline(
     Raises:
         ProaError: what the pipeline raised, rebuilt.
     """
+    return _run("run", project, ["--home", str(home), "--until", until], overrides, on_line)
+
+
+def bring_model(
+    project: Path,
+    *,
+    home: Path,
+    uri: str | None,
+    data: Path | None,
+    overrides: Mapping[str, str],
+    until: str,
+    new_exam: bool,
+    on_line: Callable[[str], None],
+) -> dict[str, Any]:
+    """Run `python -m proa_pipelines own`: a model that is made already becomes a release.
+
+    Args:
+        uri, data: the model and the sample; None takes those of the project.
+
+    Raises:
+        ProaError: what it raised, rebuilt.
+    """
+    words = ["--home", str(home), "--until", until]
+    words += ["--from", uri] if uri else []
+    words += ["--data", str(data)] if data else []
+    words += ["--new-exam"] if new_exam else []
+    return _run("own", project, words, overrides, on_line)
+
+
+def _run(
+    verb: str,
+    project: Path,
+    words: list[str],
+    overrides: Mapping[str, str],
+    on_line: Callable[[str], None],
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="proa-run-") as folder:
         result = Path(folder) / "result.json"
-        command = [sys.executable, "-m", "proa_pipelines", "run", str(project)]
-        command += ["--home", str(home), "--until", until, "--result", str(result)]
+        command = [sys.executable, "-m", "proa_pipelines", verb, str(project), *words]
+        command += ["--result", str(result)]
         for key, value in overrides.items():
             command += ["--set", f"{key}={value}"]
         with subprocess.Popen(

@@ -36,6 +36,8 @@ def _inner_path(path: str) -> str:
 BundlePath = Annotated[str, AfterValidator(_inner_path)]
 Kind = Literal["classic", "llm"]
 Task = Literal["binary", "multiclass", "regression", "forecasting", "ranking", "anomaly"]
+ModelFormat = Literal["skops", "xgboost-json", "xgboost-ubj", "lightgbm-text", "onnx", "mlflow"]
+Trust = Literal["formats", "own-code"]
 ColumnType = Literal["boolean", "long", "double", "string", "datetime"]
 
 
@@ -56,7 +58,8 @@ class Runtime(_Frozen):
 
     `platform`: the predictor's or assistant's own environment; `libraries` must match exactly.
     `requirements`: one environment per `digest`, built from the hashed `requirements` file.
-    `image`: any container (embedded: a command) that honours the HTTP contract.
+    `image`: any container (embedded: a command) that honours the HTTP contract; `{python}` in
+    the command is the environment of `requirements`, or the platform's Python.
     """
 
     kind: Literal["platform", "requirements", "image"]
@@ -113,13 +116,20 @@ class FeatureView(_Frozen):
 
 
 class ClassicSpec(_Frozen):
-    """How a classic model answers."""
+    """How a classic model answers.
+
+    `trust`: `formats` are files that hold numbers and names only; `own-code` lets the release run
+    code of its bundle (a pickle, a pyfunc, a command), which somebody said in so many words.
+    `intervals`: a regression or forecast answers [n, 3]: prediction, lower and upper end.
+    """
 
     task: Task
     model: BundlePath
-    model_format: Literal["skops", "xgboost-json", "lightgbm-text", "onnx", "mlflow"] = "skops"
+    model_format: ModelFormat = "skops"
+    trust: Trust = "formats"
     columns: list[Column]
     classes: list[str] = []
+    intervals: bool = False
     threshold: float | None = None
     entity: str | None = None
     feature_views: list[FeatureView] = []

@@ -1,7 +1,8 @@
 """Model files: how a model gets into a release and out again, without running code from a file.
 
-Formats: skops (scikit-learn and what is built on it), xgboost-json, lightgbm-text, onnx; `mlflow`
-only on a runtime that the user built, because its folders hold pickles.
+Formats: skops (scikit-learn and what is built on it), xgboost-json, xgboost-ubj, lightgbm-text and
+onnx hold numbers and names only. `mlflow` is a whole MLflow model, whose pickles and code run when
+it is loaded: only on a runtime of its own and with `trust: own-code`, which a person wrote.
 
 A skops file names the types it is made of. skops trusts scikit-learn's public ones; each other one
 must be in the release's `trusted.json`, and must be a class of a library in `TRUSTED_LIBRARIES`:
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from proa.errors import InvalidInput, Refused
 from proa.release.manifest import Manifest
+from proa.release.model_wrappers import LightgbmModel, OnnxModel, load_mlflow
 
 __all__ = ["MODEL", "TRUSTED", "TRUSTED_LIBRARIES", "check_trusted", "load", "load_file", "save"]
 
@@ -68,14 +70,16 @@ def load(manifest: Manifest, folder: Path) -> Any:
         raise Refused(f"{manifest.name} is a release of kind {manifest.kind}, not classic")
     path = folder / spec.model
     if spec.model_format == "mlflow":
-        if manifest.runtime.kind != "requirements":
+        if spec.trust != "own-code" or manifest.runtime.kind != "requirements":
             raise Refused(
-                "model_format mlflow holds pickles: it is loaded only on a runtime of kind "
-                f"requirements, this one is {manifest.runtime.kind}",
+                "model_format mlflow runs code when it is loaded: it needs trust: own-code and a "
+                f"runtime of kind requirements; this release says trust: {spec.trust} and "
+                f"{manifest.runtime.kind}",
                 code="pickle_refused",
-                hint="set runtime.requirements in proa.yaml, or store the model as skops",
+                hint="write trust: own-code if you know who made it, or store the model as skops, "
+                "ONNX or its library's own text",
             )
-        return _load_mlflow(path)
+        return load_mlflow(path, spec.task)
     trusted = path.with_name(TRUSTED)
     types = json.loads(trusted.read_bytes()) if trusted.is_file() else []
     return load_file(path, spec.model_format, task=spec.task, trusted=types)
@@ -92,6 +96,7 @@ def load_file(path: Path, model_format: str, *, task: str, trusted: Sequence[str
     readers: dict[str, Callable[[], Any]] = {
         "skops": lambda: _load_skops(path, trusted),
         "xgboost-json": lambda: _load_xgboost(path, task),
+        "xgboost-ubj": lambda: _load_xgboost(path, task),
         "lightgbm-text": lambda: LightgbmModel(path),
         "onnx": lambda: OnnxModel(path),
     }
@@ -158,98 +163,3 @@ def _load_xgboost(path: Path, task: str) -> Any:
         raise InvalidInput(f"{path.name} is not an xgboost model: {str(error)[:200]}") from error
     model.set_params(n_jobs=1)
     return model
-
-
-class LightgbmModel:
-    """A LightGBM text file as an estimator; columns by position."""
-
-    def __init__(self, path: Path) -> None:
-        import lightgbm
-
-        try:
-            self.booster = lightgbm.Booster(model_file=str(path), params={"num_threads": 1})
-        except lightgbm.basic.LightGBMError as error:
-            raise InvalidInput(f"{path.name} is not a lightgbm model: {error}") from error
-        self.n_features_in_ = self.booster.num_feature()
-
-    def predict(self, data: Any) -> Any:
-        """Raw predictions, [n] or [n, k]."""
-        return self.booster.predict(data, num_threads=1)
-
-    def predict_proba(self, data: Any) -> Any:
-        """Probabilities [n, k]; a binary model's one column becomes two."""
-        import numpy as np
-
-        found = np.asarray(self.predict(data))
-        return found if found.ndim == 2 else np.column_stack([1.0 - found, found])
-
-
-class OnnxModel:
-    """An ONNX file as an estimator: one input [n, columns], or one input [n, 1] per column."""
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's classes differ by fault
-            raise InvalidInput(f"{path.name} is not an ONNX model: {str(error)[:200]}") from error
-        self._inputs = self._session.get_inputs()
-        self.wants_frame = len(self._inputs) > 1
-
-    def predict(self, data: Any) -> Any:
-        """The first output, [n] or [n, 1]."""
-        return self._run(data)[0]
-
-    def predict_proba(self, data: Any) -> Any:
-        """The last output with two dimensions, [n, k].
-
-        Raises:
-            InvalidInput: there is none (skl2onnx: convert with `zipmap=False`).
-        """
-        for found in reversed(self._run(data)):
-            if getattr(found, "ndim", 0) == 2:
-                return found
-        raise InvalidInput("the ONNX model has no [n, k] output: convert it with zipmap=False")
-
-    def _run(self, data: Any) -> Any:
-        if self.wants_frame:
-            feeds = {
-                item.name: _as_tensor(data[[item.name]].to_numpy(), item.type)
-                for item in self._inputs
-            }
-        else:
-            feeds = {self._inputs[0].name: _as_tensor(data, self._inputs[0].type)}
-        return self._session.run(None, feeds)
-
-
-def _as_tensor(values: Any, kind: str) -> Any:
-    import numpy as np
-
-    kinds = {"tensor(double)": "float64", "tensor(float)": "float32", "tensor(int64)": "int64"}
-    kinds |= {"tensor(bool)": "bool", "tensor(string)": "object"}
-    return np.asarray(values).astype(kinds.get(kind, "float32"))
-
-
-def _load_mlflow(path: Path) -> Any:
-    import yaml
-
-    try:
-        flavors = yaml.safe_load((path / "MLmodel").read_bytes())["flavors"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise InvalidInput(f"{path.name} is not an MLflow model: {error!r}") from error
-    # a library's own flavour has predict_proba, python_function only predict
-    names = [name for name in ("sklearn", "xgboost", "lightgbm") if name in flavors]
-    module = f"mlflow.{names[0]}" if names else "mlflow.pyfunc"
-    try:
-        return importlib.import_module(module).load_model(str(path))
-    except ImportError as error:
-        raise Refused(
-            f"model_format mlflow needs {error.name}, which this runtime lacks",
-            code="library_missing",
-            hint=f"add {error.name} to runtime.requirements",
-        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proa.release.manifest import Manifest
+from proa.release.manifest import Manifest, Runtime
 
 
 def release_page(
@@ -12,7 +12,7 @@ def release_page(
 ) -> str:
     """Markdown for the model version's description: what it is, what it pins, what happened."""
     rows = [("digest", f"`{manifest.digest}`"), ("kind", manifest.kind), *_kind_rows(manifest)]
-    rows.append(("runtime", f"{manifest.runtime.kind}, Python {manifest.runtime.python}"))
+    rows.append(("runtime", _runtime(manifest.runtime)))
     if manifest.data is not None:
         span = f", {manifest.data.start} to {manifest.data.end}" if manifest.data.start else ""
         rows.append(("data", f"{manifest.data.rows:,} rows{span}, `{manifest.data.digest[:19]}…`"))
@@ -27,16 +27,23 @@ def release_page(
     if story:
         parts += ["**Since then**", _table(list(story.items()))]
     if manifest.not_watched:
-        parts.append("**Not watched:** " + "; ".join(manifest.not_watched))
+        parts.append("**Not watched**\n\n" + "\n".join(f"* {s}" for s in manifest.not_watched))
     return "\n\n".join(part for part in parts if part)
+
+
+def _runtime(runtime: Runtime) -> str:
+    command = f": `{' '.join(runtime.command)}`" if runtime.command else ""
+    return f"{runtime.kind}, Python {runtime.python}{command}"
 
 
 def _kind_rows(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.classic is not None:
         classic = manifest.classic
         threshold = "none" if classic.threshold is None else f"{classic.threshold:.3f}"
+        code = [("trust", "**runs its own code** (`trust: own-code`)")]
         return [
             ("task", classic.task),
+            *(code if classic.trust == "own-code" else []),
             ("columns", str(len(classic.columns))),
             ("threshold", threshold),
             ("features", ", ".join(view.view for view in classic.feature_views) or "raw rows"),

@@ -52,6 +52,18 @@ class Registered:
     run_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Where an alias points: a version's number and the digest in its tags, None without one."""
+
+    version: int
+    digest: str | None
+
+    def ref(self, name: str) -> ReleaseRef | None:
+        """The release pointed to, or None when the version is not one."""
+        return None if self.digest is None else ReleaseRef(name, self.version, self.digest)
+
+
 class Registry:
     """MLflow's registry at `url`."""
 
@@ -132,6 +144,32 @@ class Registry:
             return None
         digest = found.tags.get(_DIGEST)
         return ReleaseRef(name, int(found.version), digest) if digest else None
+
+    def pointers(self, name: str) -> dict[str, Pointer]:
+        """Where each alias of a model points; empty when the model is unknown."""
+        try:
+            model = self._ask(lambda client: client.get_registered_model(name), name)
+        except NotFound:
+            return {}
+        found = {}
+        for alias, version in model.aliases.items():
+            digest = self.digest(name, int(version))
+            found[alias] = Pointer(int(version), digest)
+        return found
+
+    def digest(self, name: str, version: int) -> str | None:
+        """The digest a version carries; None when there is no such version, or it has none."""
+        try:
+            return self.ref(name, version).digest
+        except NotFound:
+            return None
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; harmless when it is not there."""
+        try:
+            self._ask(lambda client: client.delete_registered_model_alias(name, alias), name)
+        except NotFound:
+            return
 
     def set_alias(self, ref: ReleaseRef, alias: str) -> None:
         """Point an alias at a release."""

@@ -3,7 +3,8 @@
 `platform` releases run in the predictor's own environment, with exactly the library versions they
 were made with. `requirements` releases bring a file: it is compiled with the predictor's own
 dependencies into a hashed lock (part of the bundle), and each lock gets one environment, named by
-its digest and built once.
+the digest of lock and Python version and built once. `image` releases are a process of any kind;
+with requirements beside its command, `{python}` in it is that environment's.
 """
 
 from __future__ import annotations
@@ -15,17 +16,25 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from proa.errors import InvalidInput, Refused, Unavailable
-from proa.release.canonical import digest_bytes
+from proa.release.canonical import digest_bytes, digest_file
 from proa.release.manifest import Manifest, Runtime
+from proa.release.requirements import (
+    LOCK,
+    Progress,
+    broken,
+    compile_requirements,
+    pins,
+    python_version,
+    run_uv,
+)
 
 __all__ = [
     "LOCK",
@@ -37,28 +46,28 @@ __all__ = [
     "compile_requirements",
     "describe",
     "described_by",
+    "environment",
+    "progress_of",
     "python_for",
+    "version_of",
 ]
-
-Progress = Callable[[str], None]
 
 MODEL_LIBRARIES: Final = ("numpy", "scipy", "scikit-learn", "skops", "pandas", "shap")
 """What decides a classic release's answers on the platform's own runtime."""
-LOCK: Final = "requirements.lock"
+_OWN_LIBRARIES: Final = (
+    "xgboost",
+    "xgboost-cpu",
+    "lightgbm",
+    "onnxruntime",
+    "torch",
+    "mlflow-skinny",
+)
 _MARKER: Final = "proa-runtime.json"
 _SOURCES: Final = ("proa", "proa_predictor")
-# The model's libraries: the release says which versions; these are the oldest that can work.
-_FLOORS: Final = {
-    "numpy": "numpy>=1.26",
-    "pandas": "pandas>=2.2,<3.1",
-    "scikit-learn": "scikit-learn>=1.4",
-    "shap": "shap>=0.46",
-    "skops": "skops>=0.11",
-}
-_PLAIN: Final = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._, -]*\])?\s*"
-    r"([<>=!~]=?=?\s*[A-Za-z0-9.*+!_-]+\s*,?\s*)*(;[^#]*)?"
-)
+_TRAINING_SOURCES: Final = ("proa_pipelines",)
+_BIG: Final = re.compile(r"^Downloading (\S+) \(([^)]+)\)")
+_GOT: Final = re.compile(r"^Downloaded (\S+)")
+_PHASES: Final = (("Resolved ", 15), ("Prepared ", 85), ("Installed ", 95))
 
 
 def describe(libraries: Sequence[str] = MODEL_LIBRARIES) -> Runtime:
@@ -72,11 +81,11 @@ def describe(libraries: Sequence[str] = MODEL_LIBRARIES) -> Runtime:
     """
     versions = {}
     for name in libraries:
-        version = _version(name)
+        version = version_of(name)
         if version is None:
             raise InvalidInput(f"the library {name!r} is not installed here", param=name)
         versions[name] = version
-    return Runtime(kind="platform", python=_python_version(), libraries=versions)
+    return Runtime(kind="platform", python=python_version(), libraries=versions)
 
 
 def check(runtime: Runtime) -> None:
@@ -86,12 +95,12 @@ def check(runtime: Runtime) -> None:
         Refused: `runtime_mismatch`; names every library with the version pinned and found.
     """
     faults = [
-        f"{name} {pinned} pinned, {_version(name) or 'none'} found"
+        f"{name} {pinned} pinned, {version_of(name) or 'none'} found"
         for name, pinned in sorted(runtime.libraries.items())
-        if _version(name) != pinned
+        if version_of(name) != pinned
     ]
-    if runtime.python != _python_version():
-        faults.insert(0, f"Python {runtime.python} pinned, {_python_version()} found")
+    if runtime.python != python_version():
+        faults.insert(0, f"Python {runtime.python} pinned, {python_version()} found")
     if faults:
         raise Refused(
             f"this runtime cannot serve the release: {'; '.join(faults)}",
@@ -130,57 +139,12 @@ def built_lock() -> str | None:
     return str(json.loads(marker.read_bytes())["lock"])
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _python_version() -> str:
-    return f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-def compile_requirements(
-    requirements: Path, folder: Path, *, python: str | None = None, progress: Progress | None = None
-) -> Path:
-    """Compile a user's requirements with the predictor's own into `folder/requirements.lock`.
-
-    Args:
-        requirements: a requirements file of names and version ranges.
-        python: version such as `3.11`; this interpreter's when None.
-
-    Returns:
-        The lock: exact versions and hashes of every package, no registry's address.
-
-    Raises:
-        InvalidInput: a line of another form, or requirements that cannot be met together; named.
-    """
-    lines = _read_requirements(requirements)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / LOCK
-    with tempfile.TemporaryDirectory() as temporary:
-        user, base = Path(temporary) / "requirements.txt", Path(temporary) / "predictor.in"
-        user.write_text("\n".join(lines) + "\n")
-        base.write_text("\n".join(_base_requirements()) + "\n")
-        done = _uv(
-            [
-                *("pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url"),
-                *("--no-header", "--no-annotate", "--index-strategy", "unsafe-best-match"),
-                *("--python-version", python or _python_version()),
-                *("--output-file", str(Path(temporary) / LOCK), str(user), str(base)),
-            ],
-            progress,
-        )
-        if done.returncode != 0:
-            reason = _reason(done.stderr.replace(f"{temporary}/", ""))
-            raise InvalidInput(
-                f"{requirements.name} cannot be met: {reason}",
-                code="requirements_unmet",
-                param="runtime.requirements",
-            )
-        shutil.copyfile(Path(temporary) / LOCK, lock)
-    return lock
 
 
 def described_by(lock: Path, *, path: str) -> Runtime:
@@ -189,62 +153,141 @@ def described_by(lock: Path, *, path: str) -> Runtime:
     Args:
         path: where the lock lies in the bundle.
     """
-    pinned = dict(re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE))
-    libraries = {name: pinned[name] for name in MODEL_LIBRARIES if name in pinned}
+    pinned = pins(lock)
+    named = (*MODEL_LIBRARIES, *_OWN_LIBRARIES)
+    libraries = {name: pinned[name] for name in named if name in pinned}
     return Runtime(
-        kind="requirements", python=_python_version(), libraries=libraries, requirements=path
+        kind="requirements", python=python_version(), libraries=libraries, requirements=path
     )
 
 
-def build(lock: Path, root: Path, *, progress: Progress | None = None) -> Path:
-    """The Python of the environment `root/<digest of the lock>`, built when it is not there.
+def environment(lock: str) -> str:
+    """The name of the environment of a lock (`sha256:hex`): a digest of it and the Python."""
+    return digest_bytes(f"{lock} {python_version()}".encode()).removeprefix("sha256:")
 
-    Two builders of one digest wait for each other; a build that dies leaves nothing behind that
-    could be taken for an environment.
+
+def build(
+    lock: Path, root: Path, *, progress: Progress | None = None, training: bool = False
+) -> Path:
+    """The Python of the environment of `lock` below `root`, built when it is not there.
+
+    Two builders of one environment wait for each other; a build that dies leaves nothing behind
+    that could be taken for an environment.
+
+    Args:
+        progress: told each step with its percent.
+        training: let it import the pipelines' source too.
 
     Raises:
-        InvalidInput: a package of the lock cannot be installed here; named.
+        Refused: `RuntimeBroken`: a package of the lock cannot be installed here; named.
         Unavailable: uv is not there.
     """
-    digest = digest_bytes(lock.read_bytes()).removeprefix("sha256:")
-    folder = root / digest
+    digest = digest_file(lock)
+    folder = root / environment(digest)
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f".{digest}.lock"):
-        if not (folder / _MARKER).is_file():
-            _build(lock, folder, digest, progress)
-        _link_sources(folder)
+    with _locked(root / f".{folder.name}.lock", folder.name, progress):
+        if not _is_whole(folder):
+            _build(lock, folder, digest, _Told(folder, progress))
+        _link_sources(folder, training=training)
     return folder / "bin" / "python"
 
 
-def _build(lock: Path, folder: Path, digest: str, progress: Progress | None) -> None:
-    staging = folder.with_name(f".building-{digest}")
+def progress_of(root: Path, lock: str) -> str | None:
+    """How far the build of a lock's environment is, for people; None when none is under way.
+
+    Args:
+        lock: the lock's digest, `sha256:hex`.
+    """
+    name = environment(lock)
+    try:
+        told = json.loads((root / f".{name}.json").read_bytes())
+        return f"runtime {name[:12]}: {told['text']} ({told['percent']} %)"
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Built to its end, and the interpreter that it was made from is still there."""
+    return (folder / _MARKER).is_file() and (folder / "bin" / "python").exists()
+
+
+class _Told:
+    """Turns uv's lines into steps with a percent, for `progress` and for `progress_of`."""
+
+    def __init__(self, folder: Path, progress: Progress | None) -> None:
+        self._file = folder.with_name(f".{folder.name}.json")
+        self._name = folder.name[:12]
+        self._progress = progress
+        self._big: set[str] = set()
+        self._got: set[str] = set()
+        self._percent = 0
+        self._began = time.monotonic()
+
+    def step(self, percent: int, text: str) -> None:
+        """Say a step, and keep it where the controller looks."""
+        self._percent = max(self._percent, percent)
+        fresh = self._file.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps({"text": text, "percent": self._percent}))
+        fresh.replace(self._file)
+        if self._progress is not None:
+            self._progress(f"runtime {self._name}: {self._percent:3d} %  {text}")
+
+    def line(self, said: str) -> None:
+        """One line of uv."""
+        if match := _BIG.match(said):
+            self._big.add(match[1])
+            self.step(self._share(), f"downloading {match[1]}, {match[2]}")
+        elif match := _GOT.match(said):
+            self._got.add(match[1])
+            self.step(self._share(), f"has {match[1]}")
+        for begin, percent in _PHASES:
+            if said.startswith(begin):
+                self.step(percent, said[0].lower() + said[1:])
+
+    def _share(self) -> int:
+        return 15 + 70 * len(self._got) // max(1, len(self._big))
+
+    def end(self, *, good: bool) -> None:
+        """Take the note away."""
+        if good:
+            self.step(100, f"built in {time.monotonic() - self._began:.1f} s")
+        self._file.unlink(missing_ok=True)
+
+
+def _build(lock: Path, folder: Path, digest: str, told: _Told) -> None:
+    staging = folder.with_name(f".building-{folder.name}")
     for left_over in (staging, folder):
         shutil.rmtree(left_over, ignore_errors=True)
     python = str(staging / "bin" / "python")
+    good = False
     try:
+        told.step(5, f"environment of Python {python_version()}")
         _must(["venv", "--quiet", "--relocatable", "--python", sys.executable, str(staging)], None)
+        told.step(10, f"{len(pins(lock))} packages")
         _must(
             [
                 *("pip", "sync", "--python", python, "--require-hashes"),
                 *("--index-strategy", "unsafe-best-match", str(lock)),
             ],
-            progress,
+            told.line,
         )
-        marker = {"lock": f"sha256:{digest}", "python": _python_version()}
+        marker = {"lock": digest, "python": python_version()}
         (staging / _MARKER).write_text(json.dumps(marker))
         staging.rename(folder)
+        good = True
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        told.end(good=good)
 
 
-def _link_sources(folder: Path) -> None:
+def _link_sources(folder: Path, *, training: bool) -> None:
     """Let the environment import proa's own source: a folder of links, named by a `.pth`.
 
     Links and not the source's parent folder: installed, that is the platform's site-packages.
     """
     sources = folder / "proa-source"
     sources.mkdir(exist_ok=True)
-    for name in _SOURCES:
+    for name in (*_SOURCES, *(_TRAINING_SOURCES if training else ())):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
             raise Unavailable(f"the package {name} is not installed here")
@@ -262,104 +305,45 @@ def _link_sources(folder: Path) -> None:
 def python_for(
     manifest: Manifest, folder: Path, root: Path, *, progress: Progress | None = None
 ) -> list[str]:
-    """The command that runs a release's service: `[python, "-m", "proa_predictor"]` or an image's.
+    """The command that runs a release's service: `[python, "-m", "proa_predictor"]` or its own.
 
     Args:
         folder: the materialized release.
         root: where environments are built.
 
     Raises:
-        Refused: an llm release with requirements: the lock holds only the predictor's own needs.
-        InvalidInput, Unavailable: as `build`.
+        Refused: an llm release with requirements: the lock holds only the predictor's own needs;
+            or as `build`.
+        Unavailable: as `build`.
     """
     runtime = manifest.runtime
-    if runtime.kind == "requirements" and manifest.kind != "classic":
+    if runtime.requirements is not None and manifest.kind != "classic":
         raise Refused(
             f"{manifest.name} is of kind {manifest.kind}: requirements are for classic releases",
             code="runtime_mismatch",
             hint="use the platform's runtime, or an image that honours the HTTP contract",
         )
-    if runtime.kind == "image":
-        return list(runtime.command)
     python = sys.executable
-    if runtime.kind == "requirements" and runtime.requirements is not None:
+    if runtime.requirements is not None:
         python = str(build(folder / runtime.requirements, root, progress=progress))
+    if runtime.kind == "image":
+        return [part.replace("{python}", python) for part in runtime.command]
     return [python, "-m", "proa_predictor" if manifest.kind == "classic" else "proa_assistant"]
 
 
-def _read_requirements(path: Path) -> list[str]:
-    """The lines that name packages; options, addresses and paths cannot be hashed and are refused.
-
-    Raises:
-        InvalidInput: names the line.
-    """
-    lines = []
-    for number, raw in enumerate(path.read_text().splitlines(), start=1):
-        line = raw.partition("#")[0].strip()
-        if line and _PLAIN.fullmatch(line) is None:
-            raise InvalidInput(
-                f"{path.name}, line {number}: {line!r}: expected a package's name and versions, "
-                "as scikit-learn==1.5.2",
-                param="runtime.requirements",
-            )
-        lines += [line] if line else []
-    return lines
-
-
-def _base_requirements() -> list[str]:
-    """What the predictor needs beside the model: proa's own metadata, model libraries loosened."""
-    declared = importlib.metadata.requires("proa") or []
-    found = []
-    for line in declared:
-        requirement, _, marker = line.partition(";")
-        if marker and "extra == 'predictor'" not in marker.replace('"', "'"):
-            continue
-        match = re.match(r"[A-Za-z0-9._-]+", requirement)
-        name = match[0].lower() if match else ""
-        found.append(_FLOORS.get(name, requirement.strip()))
-    return found
-
-
 def _must(arguments: list[str], progress: Progress | None) -> None:
-    done = _uv(arguments, progress)
+    done = run_uv(arguments, progress)
     if done.returncode != 0:
-        raise InvalidInput(
-            f"the runtime cannot be built: {_reason(done.stderr)}",
-            code="runtime_unbuilt",
-            param="runtime.requirements",
-        )
-
-
-def _uv(arguments: list[str], progress: Progress | None) -> subprocess.CompletedProcess[str]:
-    """Run uv; what it says goes to `progress` line by line."""
-    command = [_find_uv(), "--color", "never", *arguments]
-    said = []
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        for line in process.stderr or ():
-            said.append(line)
-            if progress is not None and line.strip():
-                progress(line.strip())
-    return subprocess.CompletedProcess(command, process.returncode, "", "".join(said))
-
-
-def _find_uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if found is None:
-        raise Unavailable("uv is not installed", hint="pip install uv")
-    return found
-
-
-def _reason(said: str) -> str:
-    """What uv said, in one line, without registry addresses or credentials."""
-    text = re.sub(r"\w+://\S+", "(registry)", said)
-    return re.sub(r"[\s│╰─▶×]+", " ", text).strip()[:600]
+        raise broken("the runtime cannot be built", done.stderr)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, name: str, progress: Progress | None) -> Iterator[None]:
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if progress is not None:
+                progress(f"runtime {name[:12]}: another process builds it; waiting")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -32,6 +32,7 @@ __all__ = [
     "checked",
     "columns_of_rows",
     "frame",
+    "model_input",
     "outputs",
     "row_of",
     "score",
@@ -42,7 +43,8 @@ Columns = Mapping[str, Sequence[Any]]
 """Column name to n values."""
 Outputs = dict[str, list[Any]]
 """Output name to n values: binary `probability` and `label`; multiclass `probabilities` and
-`label`; anomaly `prediction` (higher is stranger) and `label`; all other tasks `prediction`."""
+`label`; anomaly `prediction` (higher is stranger) and `label`; all other tasks `prediction`, with
+`lower` and `upper` where the release gives intervals."""
 
 _DEFAULT_THRESHOLD: Final = 0.5
 _EXACT: Final = 2**53
@@ -78,7 +80,7 @@ def score(model: Any, spec: ClassicSpec, columns: Columns) -> Outputs:
             row, value and what was expected.
         Internal: the model answered NaN or another number of rows.
     """
-    return outputs(spec, predict(model, spec, _model_input(model, spec, checked(spec, columns))))
+    return outputs(spec, predict(model, spec, model_input(model, spec, columns)))
 
 
 def checked(spec: ClassicSpec, columns: Columns) -> dict[str, list[Any]]:
@@ -308,8 +310,13 @@ def _series(column: Column, values: Sequence[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype=float)
 
 
-def _model_input(model: Any, spec: ClassicSpec, values: Mapping[str, list[Any]]) -> Any:
-    """What this model was fitted on: a DataFrame, or an array when it knows no names."""
+def model_input(model: Any, spec: ClassicSpec, columns: Columns) -> Any:
+    """What this model was fitted on: a DataFrame, or an array when it knows no names.
+
+    Raises:
+        InvalidInput: as `checked`.
+    """
+    values = checked(spec, columns)
     texts = any(column.type in ("string", "datetime") for column in spec.columns)
     if texts or hasattr(model, "feature_names_in_") or getattr(model, "wants_frame", False):
         return frame(spec, values)
@@ -319,7 +326,7 @@ def _model_input(model: Any, spec: ClassicSpec, values: Mapping[str, list[Any]])
 
 
 def predict(model: Any, spec: ClassicSpec, data: Any) -> np.ndarray[Any, Any]:
-    """Ask the model: binary [n], multiclass [n, k], anything else [n]; all float64.
+    """Ask the model: binary [n], multiclass [n, k], intervals [n, 3], anything else [n]; float64.
 
     Raises:
         InvalidInput: the model refuses a value (an unknown category, a null).
@@ -333,7 +340,8 @@ def predict(model: Any, spec: ClassicSpec, data: Any) -> np.ndarray[Any, Any]:
             return np.asarray(model.predict_proba(data))
         if spec.task == "anomaly":
             return -np.asarray(model.score_samples(data))
-        return np.asarray(model.predict(data), dtype=float).reshape(len(data))
+        found = np.asarray(model.predict(data), dtype=float)
+        return found.reshape(len(data), 3) if spec.intervals else found.reshape(len(data))
     except ValueError as error:
         raise InvalidInput(
             f"the model refuses these values: {error}", code="refused_value"
@@ -353,7 +361,7 @@ def outputs(spec: ClassicSpec, raw: np.ndarray[Any, Any]) -> Outputs:
         Internal: NaN or infinity among the model's answers.
     """
     values = raw.tolist()
-    total = sum(map(sum, values)) if spec.task == "multiclass" else sum(values)
+    total = sum(map(sum, values)) if raw.ndim == 2 else sum(values)
     if not math.isfinite(total):
         raise Internal(f"the model answered {total} for these rows", code="model_output")
     if spec.task == "multiclass":
@@ -363,6 +371,9 @@ def outputs(spec: ClassicSpec, raw: np.ndarray[Any, Any]) -> Outputs:
         return {"probability": values, "label": thresholded(spec, values)}
     if spec.task == "anomaly" and spec.threshold is not None:
         return {"prediction": values, "label": thresholded(spec, values)}
+    if spec.intervals:
+        names = ("prediction", "lower", "upper")
+        return {name: raw[:, place].tolist() for place, name in enumerate(names)}
     return {"prediction": values}
 
 

@@ -1,94 +1,171 @@
-"""The analysis of one canary step: exact counts in, one of three values out.
+"""The analysis of one canary step: exact tallies in, one of three values out. Pure.
 
-Calls are counted by the gateways, per release, from the moment the step's weights were in force.
-Intervals: Newcombe's hybrid score interval for a difference of proportions (Statistics in
-Medicine 17, 1998, method 10).
+The challenger is held against the champion of the same minutes, so that what hits both changes
+nothing, and the champion against its own baseline from before the rollout, so that a champion in
+trouble is no yardstick. Looking at every tick is allowed for: see `proa.rollout.sequence`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from proa.ledger.tally import Tally
 from proa.rollout.policy import Policy
+from proa.rollout.sequence import resolvable
+from proa.rollout.signals import Comparison, Signal, signals_of
+
+__all__ = ["Analysis", "Finding", "Value", "analyse"]
 
 Value = Literal["pass", "fail", "inconclusive"]
-_Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What one release did in a step: calls, errors (5xx and broken streams), p95 in ms."""
+class Finding:
+    """One signal of a step, for people.
 
-    calls: int
-    errors: int
-    p95_ms: float | None
+    Attributes:
+        candidate, champion, baseline: the values; None where nothing was reported.
+        interval: of the difference or ratio of the first two; None without enough data.
+        margin: what it is held against.
+        champion_moved: the champion is shown to have left its own baseline, for the worse.
+    """
+
+    signal: str
+    value: Value
+    candidate: float | None
+    champion: float | None
+    baseline: float | None
+    interval: tuple[float, float] | None
+    margin: float | None
+    champion_moved: bool
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A step's verdict and the sentence that explains it."""
+    """A step's verdict, the sentence that explains it, and every signal."""
 
     value: Value
     reason: str
+    findings: tuple[Finding, ...] = ()
+    units: tuple[int, int, int] = (0, 0, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for `proa status`; `units` are of candidate, champion and baseline."""
+        names = ("candidate", "champion", "baseline")
+        return {
+            "value": self.value,
+            "reason": self.reason,
+            "units": dict(zip(names, self.units, strict=True)),
+            "signals": [_to_json(finding) for finding in self.findings],
+        }
 
 
-def analyse(challenger: Counts | None, champion: Counts | None, policy: Policy) -> Analysis:
-    """Judge a step. Missing counts and too few calls are inconclusive, never a pass.
+def _to_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "signal": finding.signal,
+        "value": finding.value,
+        "candidate": finding.candidate,
+        "champion": finding.champion,
+        "baseline": finding.baseline,
+        "interval": None if finding.interval is None else list(map(_number, finding.interval)),
+        "margin": finding.margin,
+        "champion_moved": finding.champion_moved,
+        "note": finding.note,
+    }
 
-    Fails when the challenger's error ratio is above the champion's by more than the margin with
-    95 % confidence. Passes when it has enough calls and its observed error ratio and p95 latency
-    are within the margins; anything between waits for more calls.
+
+def analyse(
+    candidate: Tally | None,
+    champion: Tally | None,
+    policy: Policy,
+    *,
+    kind: str = "classic",
+    baseline: Tally | None = None,
+) -> Analysis:
+    """Judge a step.
+
+    `fail`: a signal is shown to be worse by more than its margin. `pass`: enough units, errors and
+    latency shown to be within their margins, and no guardrail that is worse and may be so by more
+    than its margin. Everything else, missing or unreadable counts first of all, is `inconclusive`.
+
+    Args:
+        candidate, champion: since the step's weights are in force; None when a gateway is silent.
+        baseline: the champion before the rollout; None when there was no traffic.
     """
-    if challenger is None or champion is None:
-        return Analysis("inconclusive", "the gateway's counts are missing")
-    low = _excess_errors(challenger, champion)
-    if low is not None and low > policy.error_margin:
-        return Analysis(
-            "fail",
-            f"errors {challenger.errors}/{challenger.calls} against "
-            f"{champion.errors}/{champion.calls}: worse by more than {policy.error_margin:.0%}",
-        )
-    if challenger.calls < policy.minimum_calls:
-        return Analysis("inconclusive", f"{challenger.calls} of {policy.minimum_calls} calls seen")
-    if _ratio(challenger) > _ratio(champion) + policy.error_margin:
-        return Analysis("inconclusive", f"error ratio {_ratio(challenger):.1%} may be too high")
-    if _too_slow(challenger, champion, policy):
-        return Analysis(
-            "fail",
-            f"p95 {challenger.p95_ms:.1f} ms against {champion.p95_ms:.1f} ms: more than "
-            f"{policy.latency_ratio:g} times",
-        )
-    return Analysis("pass", f"{challenger.calls} calls, {challenger.errors} errors")
+    if candidate is None or champion is None:
+        return Analysis("inconclusive", "the gateways' counts are missing")
+    sides = (candidate, champion, baseline or Tally())
+    if not all(side.finite() for side in sides):
+        return Analysis("inconclusive", "a count is not a number")
+    findings = tuple(_find(signal, *sides) for signal in signals_of(kind, policy))
+    units = (candidate.units, champion.units, sides[2].units)
+    value, reason = _verdict(findings, units, policy)
+    return Analysis(value, reason, findings, units)
 
 
-def _ratio(counts: Counts) -> float:
-    return counts.errors / counts.calls if counts.calls else 0.0
+def _verdict(
+    findings: Sequence[Finding], units: tuple[int, int, int], policy: Policy
+) -> tuple[Value, str]:
+    failed = [finding.note for finding in findings if finding.value == "fail"]
+    early = units[0] < policy.minimum_units
+    # A few units are enough for errors nobody could miss, not for the finer signals.
+    if early:
+        failed = [f.note for f in findings if f.value == "fail" and f.signal == "errors"]
+    if failed:
+        return "fail", "; ".join(failed)
+    if early:
+        return "inconclusive", f"{units[0]} of {policy.minimum_units} units seen"
+    waiting = [finding.note for finding in findings if finding.value == "inconclusive"]
+    if waiting:
+        return "inconclusive", waiting[0]
+    judged = [finding.signal for finding in findings if finding.interval is not None]
+    unjudged = "" if resolvable(policy.minimum_units) else "; latency: too few units to judge"
+    return "pass", f"{units[0]} units, within margins: {', '.join(judged)}{unjudged}"
 
 
-def _too_slow(challenger: Counts, champion: Counts, policy: Policy) -> bool:
-    """Below 10 ms a ratio says nothing about what a user feels, so a floor of 10 ms is added."""
-    if challenger.p95_ms is None or champion.p95_ms is None:
-        return False
-    if champion.calls < policy.minimum_calls:
-        return False
-    return challenger.p95_ms > champion.p95_ms * policy.latency_ratio + 10.0
+def _find(signal: Signal, candidate: Tally, champion: Tally, baseline: Tally) -> Finding:
+    moved = signal.compare(champion, baseline, 0.0)
+    shaken = moved is not None and moved.place == "beyond"
+    more = abs(moved.shift) if moved is not None and shaken else 0.0
+    now = signal.compare(candidate, champion, more)
+    value, note = _value(signal, now, shaken=shaken)
+    values = [_number(signal.read(side)) for side in (candidate, champion, baseline)]
+    return Finding(
+        signal=signal.name,
+        value=value,
+        candidate=values[0],
+        champion=values[1],
+        baseline=values[2],
+        interval=None if now is None else (now.interval.low, now.interval.high),
+        margin=None if now is None else now.margin,
+        champion_moved=shaken,
+        note=f"{signal.name}: {_sides(values[:2])}: {note}",
+    )
 
 
-def _excess_errors(challenger: Counts, champion: Counts) -> float | None:
-    """Lower 95 % bound of the difference of error ratios; None without calls on either side."""
-    if not challenger.calls or not champion.calls:
-        return None
-    p1, p2 = _ratio(challenger), _ratio(champion)
-    low1, _ = wilson(challenger.errors, challenger.calls)
-    _, high2 = wilson(champion.errors, champion.calls)
-    return p1 - p2 - math.sqrt((p1 - low1) ** 2 + (high2 - p2) ** 2)
+def _value(signal: Signal, now: Comparison | None, *, shaken: bool) -> tuple[Value, str]:
+    """A champion that left its baseline widens what proves harm, and proves no health."""
+    if now is None:
+        missing: Value = "inconclusive" if signal.primary else "pass"
+        return missing, "not enough to compare"
+    if now.place == "beyond":
+        return "fail", f"worse by more than {now.margin:.3g}"
+    if shaken and (signal.primary or now.worse):
+        return "inconclusive", "the champion also moved from its baseline"
+    if signal.primary and now.place == "unsure":
+        return "inconclusive", f"not yet shown to be within {now.margin:.3g}"
+    if not signal.primary and now.worse:
+        return "inconclusive", f"may be worse by more than {now.margin:.3g}"
+    return "pass", f"within {now.margin:.3g}"
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion (JASA 22, 1927)."""
-    p, z2 = successes / trials, _Z * _Z
-    centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = _Z * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
+def _sides(values: Iterable[float | None]) -> str:
+    return " against ".join("nothing" if value is None else f"{value:.4g}" for value in values)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) and abs(value) < 1e100 else None

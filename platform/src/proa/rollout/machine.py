@@ -17,23 +17,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proa.errors import Conflict, Refused
+from proa.errors import Conflict, InvalidInput, Refused
 from proa.release.reference import ReleaseRef
 from proa.rollout.analysis import Analysis
 from proa.rollout.decide import decide
 from proa.rollout.policy import Policy
 from proa.rollout.state import Request, Rollout, settle
 
-SLOT_SECONDS = 1800.0
+SLOT_SECONDS = 120.0
+"""How long a gate keeps the slot without a sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What a workload's status says: the release it serves and whether it is ready."""
+    """What a workload's status says.
+
+    Attributes:
+        release: the release that answers now.
+        ready: whether it answers.
+        failed: why the release in the template does not start.
+        refused: why the release wanted here cannot be written into the template.
+    """
 
     release: ReleaseRef | None = None
     ready: bool = False
     failed: str | None = None
+    refused: str | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why the release wanted here will not serve."""
+        return self.refused or self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +55,23 @@ class Seen:
     """What the controller sees at one tick.
 
     Attributes:
-        now: epoch seconds.
+        now: epoch seconds of a clock that only ever runs on: what is waited for is held against it.
+        wall: epoch seconds as everybody else has them: the gateways' counts go by it.
         running: the release in the champion's template.
         generation: that template's generation.
         champion, challenger: the two workloads' status.
         routed: every ready gateway has loaded the routes last written.
         analysis: the judgement of the present canary step, when one is due.
-        alias: what the alias `challenger` asks for.
     """
 
     now: float
+    wall: float
     running: ReleaseRef | None
     generation: int
     champion: Track
     challenger: Track
     routed: bool
     analysis: Analysis | None = None
-    alias: ReleaseRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +95,33 @@ def advance(state: Rollout, seen: Seen) -> Step:
         if seen.running == state.applied:
             return replace(state, applying=None), []
         if seen.generation == state.applying:
+            if seen.champion.refused and state.phase in ("promoting", "returning"):
+                return _put_back(state, seen, f"it cannot be run: {seen.champion.refused}")
             return state, []  # the intent is recorded; the controller writes the template next
+    elif seen.running is None and state.applied is not None:
+        emptied = settle(state, applying=seen.generation)
+        reason = "its template had been emptied: put back"
+        return emptied, [Entry("put_back", state.applied, _CONTROLLER, reason)]
     decision = decide(None, seen.running, state.applied)
     if decision.kind == "follow" and decision.release is not None:
         return _follow(state, seen, decision.release)
     return _PHASES[state.phase](state, seen)
 
 
+def catch_up(state: Rollout, seen: Seen) -> Step:
+    """Follow a person who changed the template since the last turn; do it before every wish."""
+    written = seen.running == state.applied or seen.generation == state.applying
+    if state.applying is not None and written:
+        return state, []
+    decision = decide(None, seen.running, state.applied)
+    if decision.kind == "follow" and decision.release is not None:
+        return _follow(state, seen, decision.release)
+    return state, []
+
+
 def _follow(state: Rollout, seen: Seen, release: ReleaseRef) -> Step:
     """A human changed the template (kubectl rollout undo): their choice is the champion now."""
-    held = seen.alias.version if seen.alias is not None else state.held
+    was = state.champion if state.champion != release else state.previous
     followed = settle(
         state,
         phase="idle",
@@ -100,9 +131,13 @@ def _follow(state: Rollout, seen: Seen, release: ReleaseRef) -> Step:
         candidate=None,
         slot=None,
         slot_until=None,
-        previous=state.applied,
+        previous=was,
         warm_until=None,
-        held=held,
+        step=0,
+        step_since=None,
+        step_until=None,
+        paused=False,
+        aliases=state.aliases.held(),
         request=None,
         message=f"undone to {release.short} by hand",
     )
@@ -111,12 +146,16 @@ def _follow(state: Rollout, seen: Seen, release: ReleaseRef) -> Step:
 
 
 def _idle(state: Rollout, seen: Seen) -> Step:
+    state = replace(
+        state, warm_until=_at_most(state.warm_until, seen.now + state.policy.warm_seconds)
+    )
     if state.warm_until is not None and seen.now >= state.warm_until:
         return settle(state, warm_until=None, message="the previous release is no longer warm"), []
     return state, []
 
 
 def _gating(state: Rollout, seen: Seen) -> Step:
+    state = replace(state, slot_until=_at_most(state.slot_until, seen.now + SLOT_SECONDS))
     if state.slot_until is not None and seen.now >= state.slot_until:
         freed = release_slot(state, state.slot or "")
         return freed, [
@@ -127,25 +166,37 @@ def _gating(state: Rollout, seen: Seen) -> Step:
 
 def _canary(state: Rollout, seen: Seen) -> Step:
     candidate = state.candidate
-    if seen.challenger.failed:
-        return _stop(state, "aborted", f"the challenger failed: {seen.challenger.failed}")
+    if seen.challenger.fault:
+        return _stop(state, "aborted", f"the challenger failed: {seen.challenger.fault}")
     if seen.challenger.release != candidate or not seen.challenger.ready or not seen.routed:
         return state, []
+    if state.step_since is not None and seen.wall < state.step_since:
+        # The clock was set back: counts since then would miss what is served from now on.
+        return replace(state, step_since=None, step_until=None), []
     if state.step_since is None:
-        weight = state.policy.steps[state.step]
-        begun = settle(state, step_since=seen.now, message=f"canary at {weight} %")
+        weight = state.policy.weights[state.step]
+        begun = settle(
+            state,
+            step_since=seen.wall,
+            step_until=seen.now + state.policy.max_seconds,
+            baseline_until=seen.wall if state.step == 0 else state.baseline_until,
+            message=f"canary at {weight} %" if weight else "shadow: answers are only recorded",
+        )
         return begun, [_entry(state, "step", f"weight {weight} % in force")]
-    if state.paused or seen.analysis is None:
+    if seen.analysis is None:
         return state, []
     if seen.analysis.value == "fail":
         return _stop(state, "aborted", f"analysis failed: {seen.analysis.reason}")
+    if state.paused:
+        return state, []
+    # None after a pause, and too far away after the machine's clock was set back: it begins anew.
+    latest = seen.now + state.policy.max_seconds
+    state = replace(state, step_until=min(latest, state.step_until or latest))
     if seen.analysis.value == "inconclusive":
-        if seen.now - state.step_since > state.policy.max_seconds:
-            return _stop(state, "held", f"inconclusive for too long: {seen.analysis.reason}")
-        return replace(state, message=f"canary: {seen.analysis.reason}"), []
+        return _inconclusive(state, seen, seen.analysis.reason)
     passed = [_entry(state, "step_passed", seen.analysis.reason)]
-    if state.step + 1 < len(state.policy.steps):
-        return settle(state, step=state.step + 1, step_since=None), passed
+    if state.step + 1 < len(state.policy.weights):
+        return settle(state, step=state.step + 1, step_since=None, step_until=None), passed
     promoting = settle(
         state,
         phase="promoting",
@@ -156,9 +207,25 @@ def _canary(state: Rollout, seen: Seen) -> Step:
     return promoting, passed
 
 
+def _inconclusive(state: Rollout, seen: Seen, reason: str) -> Step:
+    """Wait; after `max_seconds` give up, or hold the weight and say so once more each time."""
+    policy, since = state.policy, state.step_since or seen.wall
+    late = seen.wall - since > policy.max_seconds
+    message = f"canary: {reason}"
+    if policy.on_inconclusive == "hold" and late:
+        weight, command = policy.weights[state.step], f"proa abort {state.model}"
+        message = f"held at {weight} % until more is seen ({command} ends it): {reason}"
+    if state.step_until is None or seen.now < state.step_until:
+        return replace(state, message=message), []
+    if policy.on_inconclusive == "abort":
+        return _stop(state, "aborted", f"inconclusive for too long: {reason}")
+    held = settle(state, step_until=seen.now + policy.max_seconds, message=message)
+    return held, [_entry(state, "held", reason)]
+
+
 def _promoting(state: Rollout, seen: Seen) -> Step:
-    if seen.champion.failed and seen.champion.release != state.applied:
-        return _put_back(state, seen, f"the new pods failed: {seen.champion.failed}")
+    if seen.champion.fault and seen.champion.release != state.applied:
+        return _put_back(state, seen, f"the new pods failed: {seen.champion.fault}")
     if seen.champion.release != state.applied or not seen.champion.ready:
         return state, []
     warm = state.champion is not None and state.policy.warm_seconds > 0
@@ -169,7 +236,6 @@ def _promoting(state: Rollout, seen: Seen) -> Step:
         previous=state.champion,
         candidate=None,
         warm_until=seen.now + state.policy.warm_seconds if warm else None,
-        held=None,
         request=None,
         message=f"{_short(state.applied)} is champion",
     )
@@ -178,23 +244,26 @@ def _promoting(state: Rollout, seen: Seen) -> Step:
     return promoted, [_entry(state, "promoted", reason, details)]
 
 
-def _put_back(state: Rollout, seen: Seen, reason: str) -> Step:
+def _put_back(state: Rollout, seen: Seen, reason: str, who: str = _CONTROLLER) -> Step:
+    """Give a movement up: the champion's template again, or none when there was no champion."""
     back = settle(
         state,
         phase="idle",
         applied=state.champion,
-        applying=seen.generation if state.champion is not None else None,
+        applying=seen.generation,
         candidate=None,
-        held=state.request.release.version if state.request else state.held,
+        step=0,
+        step_since=None,
+        step_until=None,
         request=None,
         message=reason,
     )
-    return back, [_entry(state, "aborted", reason)]
+    return back, [Entry("aborted", state.applied, who, reason)]
 
 
 def _returning(state: Rollout, seen: Seen) -> Step:
-    if seen.champion.failed and seen.champion.release != state.applied:
-        return _put_back(state, seen, f"the rollback's pods failed: {seen.champion.failed}")
+    if seen.champion.fault and seen.champion.release != state.applied:
+        return _put_back(state, seen, f"the rollback's pods failed: {seen.champion.fault}")
     if seen.champion.release != state.applied or not seen.champion.ready:
         return state, []
     returned = settle(
@@ -212,19 +281,19 @@ def _returning(state: Rollout, seen: Seen) -> Step:
     return returned, [_entry(state, "rolled_back", reason, details)]
 
 
-def _stop(state: Rollout, action: str, reason: str) -> Step:
+def _stop(state: Rollout, action: str, reason: str, who: str = _CONTROLLER) -> Step:
     stopped = settle(
         state,
         phase="idle",
         candidate=None,
         step=0,
         step_since=None,
+        step_until=None,
         paused=False,
-        held=state.candidate.version if state.candidate else state.held,
         request=None,
         message=reason,
     )
-    return stopped, [_entry(state, action, reason)]
+    return stopped, [Entry(action, state.candidate, who, reason)]
 
 
 def _entry(
@@ -233,6 +302,11 @@ def _entry(
     who = state.request.who if state.request else _CONTROLLER
     release = state.candidate if state.phase == "canary" else state.applied
     return Entry(action, release, who, reason, details or {})
+
+
+def _at_most(until: float | None, latest: float) -> float | None:
+    """A deadline further away than its wait is long was written before the clock was set back."""
+    return None if until is None else min(until, latest)
 
 
 def _short(release: ReleaseRef | None) -> str:
@@ -269,6 +343,19 @@ def take_slot(state: Rollout, release: ReleaseRef, slot: str, now: float) -> Rol
     )
 
 
+def keep_slot(state: Rollout, slot: str, now: float) -> Rollout:
+    """A gate's sign of life: the slot is its own for another while.
+
+    Raises:
+        Conflict: it does not hold the slot any more.
+    """
+    if state.phase != "gating" or state.slot != slot:
+        raise Conflict(f"{state.model}: this gate no longer holds the slot", code="slot_lost")
+    if state.slot_until is not None and state.slot_until > now + SLOT_SECONDS / 2:
+        return state  # a write every minute is enough
+    return replace(state, slot_until=now + SLOT_SECONDS)
+
+
 def release_slot(state: Rollout, slot: str) -> Rollout:
     """Free the slot if that gate still holds it; asking twice is fine."""
     if state.phase != "gating" or state.slot != slot:
@@ -281,10 +368,15 @@ def promote(state: Rollout, request: Request, policy: Policy, seen: Seen) -> Ste
 
     Raises:
         Conflict: something is under way, or the release is champion already.
+        InvalidInput: a shadow for a language model.
     """
     _require_idle(state, f"promote {request.release.short}")
     if request.release == state.champion:
         raise Conflict(f"{request.release.short} is the champion already", code="already_champion")
+    if policy.shadow is not None and state.kind != "classic":
+        raise InvalidInput(
+            f"{state.model} is a language model: shadow is for classic models", param="shadow"
+        )
     if state.champion is None or not policy.steps:
         begun = settle(
             state,
@@ -295,6 +387,7 @@ def promote(state: Rollout, request: Request, policy: Policy, seen: Seen) -> Ste
             warm_until=None,
             applied=request.release,
             applying=seen.generation,
+            aliases=state.aliases.answered(request.release),
             message=f"promoting {request.release.short}",
         )
     else:
@@ -307,7 +400,9 @@ def promote(state: Rollout, request: Request, policy: Policy, seen: Seen) -> Ste
             warm_until=None,
             step=0,
             step_since=None,
+            step_until=None,
             paused=False,
+            aliases=state.aliases.answered(request.release),
             message=f"starting the canary of {request.release.short}",
         )
     entry = Entry("requested", request.release, request.who, request.reason, policy.to_json())
@@ -324,9 +419,11 @@ def rollback(state: Rollout, who: str, reason: str, seen: Seen) -> Step:
         Refused: there is nothing to return to.  Conflict: a rollback is under way already.
     """
     if state.phase == "canary":
-        return _stop(state, "aborted", f"rolled back by {who}: {reason}")
+        stopped, entries = _stop(state, "aborted", f"rolled back by {who}: {reason}", who)
+        return replace(stopped, aliases=state.aliases.held()), entries
     if state.phase == "promoting" and state.champion is not None:
-        return _put_back(state, seen, f"rolled back by {who}: {reason}")
+        back, entries = _put_back(state, seen, f"rolled back by {who}: {reason}", who)
+        return replace(back, aliases=state.aliases.held()), entries
     state = release_slot(state, state.slot or "")
     _require_idle(state, "roll back")
     if state.previous is None:
@@ -342,7 +439,7 @@ def rollback(state: Rollout, who: str, reason: str, seen: Seen) -> Step:
         request=request,
         applied=state.previous,
         applying=seen.generation,
-        held=seen.alias.version if seen.alias is not None else state.held,
+        aliases=state.aliases.held(),
         message=f"returning to {state.previous.short}",
     )
     return begun, [Entry("rollback_requested", state.previous, who, reason)]
@@ -356,7 +453,7 @@ def abort(state: Rollout, who: str, reason: str) -> Step:
     """
     if state.phase != "canary":
         raise Conflict(f"{state.model}: no canary to abort (phase {state.phase})")
-    return _stop(state, "aborted", f"by {who}: {reason}")
+    return _stop(state, "aborted", f"by {who}: {reason}", who)
 
 
 def pause(state: Rollout, who: str, *, paused: bool) -> Step:
@@ -368,7 +465,7 @@ def pause(state: Rollout, who: str, *, paused: bool) -> Step:
     if state.phase != "canary":
         raise Conflict(f"{state.model}: no canary to pause or resume (phase {state.phase})")
     action = "paused" if paused else "resumed"
-    return settle(state, paused=paused), [Entry(action, state.candidate, who, "")]
+    return settle(state, paused=paused, step_until=None), [Entry(action, state.candidate, who, "")]
 
 
 def _require_idle(state: Rollout, wish: str) -> None:

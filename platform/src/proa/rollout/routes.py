@@ -25,12 +25,18 @@ class Backend:
 
 
 def model_routes(
-    kind: str, *, champion: Backend | None, challenger: Backend | None, unit: str | None = None
+    kind: str,
+    *,
+    champion: Backend | None,
+    challenger: Backend | None,
+    unit: str | None = None,
+    shadow: bool = False,
 ) -> dict[str, Any]:
     """The routes of one model; a track that is not there is left out.
 
     Args:
         unit: the input column that names who is served, so that a canary's shares stick to it.
+        shadow: the challenger gets copies of the champion's calls; its answers serve nobody.
     """
     tracks = {"champion": champion, "challenger": challenger}
     return {
@@ -42,6 +48,7 @@ def model_routes(
                 "url": backend.url,
                 "ready": backend.ready,
                 "weight": backend.weight,
+                **({"shadow": True} if shadow and track == "challenger" else {}),
             }
             for track, backend in tracks.items()
             if backend is not None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from proa.errors import InvalidInput
 from proa.release.reference import ReleaseRef
+from proa.rollout.aliases import Aliases, parse_aliases
 from proa.rollout.policy import Policy, parse_policy
 
 Phase = Literal["idle", "gating", "canary", "promoting", "returning"]
@@ -41,9 +42,12 @@ class Rollout:
         slot: id of the gate that holds the challenger slot.
         slot_until: epoch seconds after which an abandoned slot is freed.
         step: index into the policy's steps during a canary.
-        step_since: epoch seconds since when the step's weights are in force on every gateway.
+        step_since: epoch seconds, by the clock everybody has, since when the step's weights are in
+            force on every gateway.
+        baseline_until: epoch seconds, of the same clock, before which the champion served alone.
+        step_until: epoch seconds until which the step may stay inconclusive; None when unknown.
         warm_until: epoch seconds until which the previous release is kept running.
-        held: alias version that is not a request again (the one present at an undo or a refusal).
+        aliases: what the registry's aliases said and what was made of it.
         request: who asked for the movement under way.
         message: one sentence for `proa status`.
     """
@@ -61,9 +65,11 @@ class Rollout:
     slot_until: float | None = None
     step: int = 0
     step_since: float | None = None
+    step_until: float | None = None
+    baseline_until: float | None = None
     warm_until: float | None = None
     paused: bool = False
-    held: int | None = None
+    aliases: Aliases = field(default_factory=Aliases)
     request: Request | None = None
     policy: Policy = field(default_factory=Policy)
     message: str = ""
@@ -75,14 +81,16 @@ class Rollout:
             ref = getattr(self, key)
             value[key] = None if ref is None else str(ref)
         value["policy"] = self.policy.to_json()
+        value["aliases"] = self.aliases.to_json()
         value["request"] = self.request and {
             "release": str(self.request.release),
             "who": self.request.who,
             "reason": self.request.reason,
         }
-        return {"schema_version": 1, **value}
+        return {"schema_version": _VERSION, **value}
 
 
+_VERSION = 2
 _REFS = ("champion", "applied", "candidate", "previous")
 
 
@@ -92,11 +100,12 @@ def parse_rollout(value: Mapping[str, Any]) -> Rollout:
     Raises:
         InvalidInput: another schema version or another shape.
     """
-    if value.get("schema_version") != 1:
-        raise InvalidInput(
-            f"rollout state: schema_version = {value.get('schema_version')!r}: expected 1"
-        )
+    version = value.get("schema_version")
+    if version not in (1, _VERSION):
+        raise InvalidInput(f"rollout state: schema_version = {version!r}: expected {_VERSION}")
     fields = {key: item for key, item in value.items() if key != "schema_version"}
+    if version == 1:
+        fields = _from_1(fields)
     for key in _REFS:
         fields[key] = None if fields[key] is None else ReleaseRef.parse(fields[key])
     if fields["request"] is not None:
@@ -106,9 +115,17 @@ def parse_rollout(value: Mapping[str, Any]) -> Rollout:
         )
     fields["policy"] = parse_policy(fields["policy"])
     try:
+        fields["aliases"] = parse_aliases(fields["aliases"])
         return Rollout(**fields)
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise InvalidInput(f"rollout state of {value.get('model')!r}: {error}") from error
+
+
+def _from_1(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Version 1 remembered a bare version of an alias: what it says at the first look is held."""
+    policy = {key: item for key, item in fields["policy"].items() if key != "minimum_calls"}
+    kept = {key: item for key, item in fields.items() if key != "held"}
+    return {**kept, "policy": policy, "aliases": Aliases(holding=True).to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +143,7 @@ def desired(state: Rollout) -> Desired:
         case "gating":
             return Desired(state.applied, state.candidate, 0)
         case "canary":
-            return Desired(state.applied, state.candidate, state.policy.steps[state.step])
+            return Desired(state.applied, state.candidate, state.policy.weights[state.step])
         case "promoting":
             if state.champion is None or not state.policy.steps:
                 return Desired(state.applied, _warm(state), 0)

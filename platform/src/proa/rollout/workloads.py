@@ -32,8 +32,15 @@ class Deployed:
 class Workloads(Protocol):
     """Four verbs over named workloads."""
 
-    def apply(self, name: str, template: Any) -> int:
-        """Write a template (made by the launcher of the same mode); return its generation."""
+    def apply(self, name: str, template: Any, *, after: int) -> int:
+        """Write a template (made by the launcher of the same mode); return its generation.
+
+        Args:
+            after: the generation that was seen when this was decided.
+
+        Raises:
+            Conflict (`template_changed`): it is another one now; nothing was written.
+        """
 
     def status(self, name: str) -> Deployed:
         """How a workload is; `Deployed()` for one that does not exist."""

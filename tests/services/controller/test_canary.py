@@ -74,9 +74,8 @@ def test_a_step_in_the_shadow_comes_first(small: SmallPlatform, answer: str, pas
     new = small.release(name, "--answer", answer)
     small.gate(new)
     with Users(small, name) as users:
-        small.promote(
-            new, steps=[50], shadow=150, minimum_units=10, distribution_margin=0.1, **WIDE
-        )
+        near = {**WIDE, "distribution_margin": 0.1}
+        small.promote(new, steps=[50], shadow=150, minimum_units=10, **near)
         wait_until(lambda: small.fleet.status(name)["analysis"], deadline=60, every=0.1)
         assert small.fleet.status(name)["weight"] == 0
         if passes:

@@ -33,6 +33,8 @@ def estimate(**more: Any) -> Cost:
 
 def test_tokens_are_those_of_the_last_exam_else_the_releases_limits() -> None:
     assert tokens_of(BEFORE, most=(9, 9)) == Tokens(200, 40, "as in the last exam")
+    longer = {**BEFORE, "champion_results": [{"tokens_in": 800, "tokens_out": 60}]}
+    assert tokens_of(longer, most=(9, 9)) == Tokens(800, 60, "as in the last exam")
     assert tokens_of(None, most=(900, 80)) == Tokens(900, 80, "at most, by the release's limits")
 
 

@@ -132,16 +132,26 @@ def estimate_tasks(
 
 
 def tokens_of(before: Mapping[str, Any] | None, *, most: tuple[int, int]) -> Tokens:
-    """Tokens of one task: as the last exam counted them, else the most that the release allows."""
-    known = [
-        (item["tokens_in"], item["tokens_out"])
-        for item in (before or {}).get("candidate_results", ())
-        if item.get("tokens_in") is not None and item.get("tokens_out") is not None
+    """Tokens of one task: as the longer side of the last exam, else the most the release allows.
+
+    The last candidate may have been a short-spoken failure; its champion sits this exam again.
+    """
+    sides = [
+        [
+            (item["tokens_in"], item["tokens_out"])
+            for item in (before or {}).get(side) or ()
+            if item.get("tokens_in") is not None and item.get("tokens_out") is not None
+        ]
+        for side in ("candidate_results", "champion_results")
     ]
-    if not known:
+    means = [
+        (sum(into for into, _ in known) / len(known), sum(out for _, out in known) / len(known))
+        for known in sides
+        if known
+    ]
+    if not means:
         return Tokens(*most, "at most, by the release's limits")
-    into, out = (sum(side) / len(known) for side in zip(*known, strict=True))
-    return Tokens(into, out, "as in the last exam")
+    return Tokens(*max(means, key=sum), "as in the last exam")
 
 
 def _share_apart(before: Mapping[str, Any] | None) -> float:

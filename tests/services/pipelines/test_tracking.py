@@ -12,6 +12,7 @@ import pytest
 
 from proa.errors import Unavailable
 from proa.project import Project, load
+from proa.release import registry
 from proa_pipelines import tracking
 from tests.processes import Processes
 
@@ -58,8 +59,8 @@ def project() -> Project:
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tracking sets for MLflow ends with the test."""
-    for name in tracking._SETTINGS:
-        monkeypatch.setenv(name, os.environ.get(name, tracking._SETTINGS[name]))
+    for name, value in registry._MANNERS.items():
+        monkeypatch.setenv(name, os.environ.get(name, value))
 
 
 def test_a_run_holds_parameters_figures_plots_and_data(

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -241,20 +241,26 @@ def worse_auc(flights: Flights, value: Values, random: Random) -> Values:
 
 
 def shifted(by: float) -> Spoil:
-    """Every probability moved."""
-    return lambda flights, value, random: np.clip(value + by, 0, 1)
+    """Every probability moved. A partial, since trials travel to other processes."""
+    return partial(_shift, by=by)
+
+
+def _shift(flights: Flights, value: Values, random: Random, *, by: float) -> Values:
+    return np.clip(value + by, 0, 1)
 
 
 def broken_slice(least: int, most: int) -> Spoil:
     """One slice of a size in [least, most) answered with probabilities of other rows in it."""
+    return partial(_break_slice, least=least, most=most)
 
-    def spoil(flights: Flights, value: Values, random: Random) -> Values:
-        masks = [m for m in flights.slices.values() if least <= m.sum() < most]
-        mask, spoilt = masks[random.integers(len(masks))], value.copy()
-        spoilt[mask] = random.permutation(spoilt[mask])
-        return spoilt
 
-    return spoil
+def _break_slice(
+    flights: Flights, value: Values, random: Random, *, least: int, most: int
+) -> Values:
+    masks = [m for m in flights.slices.values() if least <= m.sum() < most]
+    mask, spoilt = masks[random.integers(len(masks))], value.copy()
+    spoilt[mask] = random.permutation(spoilt[mask])
+    return spoilt
 
 
 def broken_answers(flights: Flights, value: Values, random: Random) -> Values:

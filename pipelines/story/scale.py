@@ -28,7 +28,7 @@ class Scale:
     error_margin: float = 0.45
     steps: tuple[int, ...] = (20, 50)
     classic_pace: int = 4
-    llm_pace: int = 8
+    llm_pace: int = 4
 
 
 FULL = Scale()

@@ -165,17 +165,13 @@ class Promotions(Exams, Rollouts):
 
         sample = smoke_exam(exam)
         with HeldSlot(self._controller, ref, None) as slot, ExitStack() as stack:
-            champion = slot.champion
-            sides = [ref] if champion is None else [ref, champion]
-            judge, judged = self._judged_by(sample, sides, stack)
+            candidate, champion, judged = self._sides(ref, slot.champion, sample, stack)
             evidence = hold(
                 sample,
                 model=ref.name,
                 runtime=slot.runtime,
-                candidate=self._side(ref, "challenger", sample, stack, judge),
-                champion=None
-                if champion is None
-                else self._side(champion, "champion", sample, stack, judge),
+                candidate=candidate,
+                champion=champion,
                 early=False,
                 judge=judged,
             )

@@ -139,7 +139,7 @@ class Exams(Judging):
                 )
             if answers is not None:
                 answers.keep_slot(slot.id)
-            judge, judged = self._judged_by(exam, sides, stack)
+            candidate, other, judged = self._sides(ref, champion, exam, stack)
 
             def watched(side: str, done: int, total: int) -> None:
                 slot.check()
@@ -150,10 +150,8 @@ class Exams(Judging):
                 exam,
                 model=ref.name,
                 runtime=slot.runtime,
-                candidate=self._side(ref, "challenger", exam, stack, judge),
-                champion=None
-                if champion is None
-                else self._side(champion, "champion", exam, stack, judge),
+                candidate=candidate,
+                champion=other,
                 progress=watched,
                 answers=answers,
                 early=early,
@@ -164,6 +162,17 @@ class Exams(Judging):
             slot.check()
             body = {"slot": slot.id, "evidence": evidence, "tasks": task_digests(exam)}
             return evidence, self._controller("POST", f"/v1/models/{ref.name}/verdicts", body)
+
+    def _sides(
+        self, ref: ReleaseRef, champion: ReleaseRef | None, exam: Exam, stack: ExitStack
+    ) -> tuple[Side, Side | None, Mapping[str, Any] | None]:
+        """Candidate and champion as they are asked, and what is known of the exam's judge."""
+        sides = [ref] if champion is None else [ref, champion]
+        judge, judged = self._judged_by(exam, sides, stack)
+        candidate = self._side(ref, "challenger", exam, stack, judge)
+        if champion is None:
+            return candidate, None, judged
+        return candidate, self._side(champion, "champion", exam, stack, judge), judged
 
     def _leakage(self, ref: ReleaseRef, exam: Exam) -> dict[str, Any]:
         """Whether the candidate was made from what it is examined on; from its own bundle."""

@@ -251,10 +251,10 @@ def prepare_mlflow() -> None:
     """Settle MLflow's manners in this process; call it before MLflow is first asked."""
     for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
-    keep_feast_out()
+    _keep_feast_out()
 
 
-def keep_feast_out() -> None:
+def _keep_feast_out() -> None:
     """Call it before MLflow is first asked: it would import Feast, four seconds of a core.
 
     Feast registers a plug-in that adds a token to MLflow's requests, which only Feast's own MLflow

@@ -18,7 +18,7 @@ UV := .venv/bin/uv
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
-IMAGES := gateway predictor assistant monitor controller pipelines
+IMAGES := gateway predictor assistant monitor controller pipelines mlflow
 
 # A lane is a folder below tests/ which holds tests; `lint` has none.
 LANES := $(foreach lane,architecture unit contract services story charts cluster,\

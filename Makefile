@@ -18,11 +18,17 @@ UV := .venv/bin/uv
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
 export UV_SYSTEM_CERTS ?= 1
 endif
+# Environments that tests and releases build are imported more than once.
+unexport PYTHONDONTWRITEBYTECODE
 IMAGES := gateway predictor assistant monitor controller pipelines mlflow
 
 # A lane is a folder below tests/ which holds tests; `lint` has none.
 LANES := $(foreach lane,architecture unit contract services story charts cluster,\
   $(if $(wildcard tests/$(lane)/test_*.py tests/$(lane)/*/test_*.py),$(lane)))
+# Workers of the lanes that mostly wait; what shares a platform stays with one of them.
+WORKERS ?= 2
+WORKERS_unit = -n $(WORKERS) --dist loadfile
+WORKERS_services = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 BENCHES := $(filter-out __init__ rows _%,$(basename $(notdir $(wildcard tests/bench/[a-z]*.py))))
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -82,13 +88,18 @@ lint: setup
 	@.venv/bin/lint-imports --cache-dir build/import-linter --no-logo
 
 check: lint ## style, types, import rules, architecture and unit tests (a minute at most)
-	@$(PY) -m pytest -q $(patsubst %,tests/%,$(filter architecture unit,$(LANES)))
+	@$(PY) -m pytest -q $(WORKERS_unit) $(patsubst %,tests/%,$(filter architecture unit,$(LANES)))
 
+# What Go builds is begun beside the first lanes at the lowest priority; who needs a tool waits for it.
 test: setup setup-engine ## everything: set-up, then every lane, with each lane's seconds
-	@failed=; report=; all=$$SECONDS; \
+	@failed=; report=; all=$$SECONDS; mkdir -p build; \
+	nice -n 19 $(PY) -m tests.build >build/tools.log 2>&1 & tools=$$!; \
+	trap 'kill $$tools 2>/dev/null || true' EXIT; \
 	for lane in lint $(LANES); do \
-	  printf '\033[1m==> %s\033[0m\n' "$$lane"; start=$$SECONDS; verdict=ok; \
-	  if [ $$lane = lint ]; then $(MAKE) lint; else PROA_TEST_ENGINE=required $(PY) -m pytest -q --durations=5 tests/$$lane; fi \
+	  printf '\033[1m==> %s\033[0m\n' "$$lane"; start=$$SECONDS; verdict=ok; workers=; \
+	  case $$lane in unit) workers='$(WORKERS_unit)';; services) workers='$(WORKERS_services)';; esac; \
+	  if [ $$lane = lint ]; then $(MAKE) lint; \
+	  else PROA_TEST_ENGINE=required $(PY) -m pytest -q --durations=15 --durations-min=5 $$workers tests/$$lane; fi \
 	    || { verdict=FAILED; failed="$$failed $$lane"; }; \
 	  report="$$report$$(printf '  %-13s %5ss  %s' $$lane $$((SECONDS - start)) $$verdict)"$$'\n'; \
 	done; \
@@ -97,11 +108,11 @@ test: setup setup-engine ## everything: set-up, then every lane, with each lane'
 
 test-%: setup ## one lane: unit contract services story charts cluster architecture
 	@[ -n "$(filter $*,$(LANES))" ] || { echo "no lane $*: there are $(strip $(LANES))" >&2; exit 2; }
-	@$(PY) -m pytest $(ARGS) tests/$*
+	@$(PY) -m pytest $(WORKERS_$*) $(ARGS) tests/$*
 
 # ---- running it -----------------------------------------------------------------------------
 
-.PHONY: demo bench up down
+.PHONY: demo bench up down images
 demo: setup setup-engine ## the whole story on real data, from raw rows to a rollback; leaves nothing running
 	@$(PY) -m story
 
@@ -120,13 +131,16 @@ up: setup setup-engine ## start the fleet on this machine and leave it running
 down: setup ## stop it
 	@.venv/bin/proa down
 
+images: setup ## build every image of the charts with buildah and print its size
+	@$(PY) -m tests.cluster images
+
 # ---- upkeep ---------------------------------------------------------------------------------
 
 # Locks carry hashes and neither a registry's address nor a path of this machine.
 COMPILE = $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
   --index-strategy unsafe-best-match $(if $(UPGRADE),--upgrade)
 
-.PHONY: lock clean
+.PHONY: lock pipelines clean
 lock: .venv/.uv ## resolve the locks again (UPGRADE=1: newest versions allowed)
 	$(call say,embedded)
 	@$(COMPILE) pyproject.toml --extra embedded --extra dev -o $(LOCKS)/embedded.txt
@@ -137,6 +151,9 @@ lock: .venv/.uv ## resolve the locks again (UPGRADE=1: newest versions allowed)
 	$(call say,engine)
 	@$(COMPILE) $(LOCKS)/engine.in --override $(LOCKS)/engine.overrides.txt -o $(LOCKS)/engine.txt
 	@! grep -nE '://|^-|(^|[ =])/' $(LOCKS)/*.txt --exclude=*.overrides.txt || { echo "a lock names an address or a path" >&2; exit 1; }
+
+pipelines: setup ## compile the pipelines to IR YAML again (pipelines/compiled)
+	@$(PY) -m proa_pipelines compile all pipelines/compiled
 
 clean: ## remove what builds and tests wrote (ENVS=1: the environments too)
 	@rm -rf build .hypothesis .ruff_cache .mypy_cache .pytest_cache

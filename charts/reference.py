@@ -1,7 +1,8 @@
-"""Make each chart's values.schema.json and README.md: `python charts/reference.py write|check`.
+"""Make what charts say about themselves: `python charts/reference.py write|check|images`.
 
 The schema is written once, in schemas.yaml, with what charts share as definitions; every object is
-closed here. The reference is made of values.yaml, its comments and the schema.
+closed here. A chart's README.md is made of values.yaml, its comments and the schema; images.txt is
+every image that the charts' defaults can ask for (`images` prints it, for a copy to a mirror).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _STANDARD = {
     "timeoutSeconds": "Seconds that requests under way may take to end after that.",
     "annotations": "As in any object.",
 }
+# An image whose name depends on values: engine.repository in vllm/templates/_engine.tpl.
+_OF_DEVICE = {"vllm": ["vllm/vllm-openai", "vllm/vllm-openai-cpu"]}
 _CONDITIONS = ("oneOf", "anyOf", "not", "if", "then", "else")
 
 
@@ -166,10 +169,33 @@ def reference(chart: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def images() -> list[str]:
+    """Every image that any chart asks for with its default images, sorted."""
+    found = set()
+    for chart in _charts():
+        version = str(yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text())["appVersion"])
+        for image in _images_of(yaml.safe_load((CHARTS / chart / "values.yaml").read_text())):
+            names = [image["repository"]] if image["repository"] else _OF_DEVICE.get(chart, [])
+            found |= {f"{name}:{image['tag'] or version}" for name in names}
+    return sorted(found)
+
+
+def _images_of(values: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
+    for key, value in values.items():
+        if key == "image" and isinstance(value, dict) and "repository" in value:
+            yield value
+        elif isinstance(value, dict):
+            yield from _images_of(value)
+
+
+def _charts() -> list[str]:
+    return list(yaml.safe_load((CHARTS / "schemas.yaml").read_text())["charts"])
+
+
 def outputs() -> dict[Path, str]:
     """Every generated file and what it must hold."""
-    made = {}
-    for chart in yaml.safe_load((CHARTS / "schemas.yaml").read_text())["charts"]:
+    made = {CHARTS / "images.txt": "\n".join(images()) + "\n"}
+    for chart in _charts():
         schema = json.dumps(schema_of(chart), indent=1, ensure_ascii=False) + "\n"
         made[CHARTS / chart / "values.schema.json"] = schema
         made[CHARTS / chart / "README.md"] = reference(chart)
@@ -187,6 +213,9 @@ def main(argv: list[str]) -> int:
     if argv == ["write"]:
         for path, text in outputs().items():
             path.write_text(text)
+        return 0
+    if argv == ["images"]:
+        print("\n".join(images()))
         return 0
     if argv == ["check"]:
         for path in drifted():

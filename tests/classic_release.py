@@ -127,14 +127,14 @@ class Built:
         """The command of its predictor; `{port}` is left to whoever starts it."""
         return [
             *("python", "-m", "proa_predictor", "--release", str(self.ref), "--port", "{port}"),
-            *("--bundles", f"file://{self.store.root}", "--workdir", workdir, *more),
+            *("--bundles", f"file://{self.store.blobs.root}", "--workdir", workdir, *more),
         ]
 
     def blob(self, path: str) -> Path:
         """Where the store keeps one of its files."""
         found = {file.path: file.sha256 for file in self.manifest.files}[path]
         hexdigest = found.removeprefix("sha256:")
-        return self.store.root / "sha256" / hexdigest[:2] / hexdigest
+        return self.store.blobs.root / "sha256" / hexdigest[:2] / hexdigest
 
 
 def build(

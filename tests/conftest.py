@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,21 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import postgres as _postgres
 from tests import processes as _processes
 
 # Two cores shared with real processes: a slow example says nothing about the code.
 settings.register_profile("proa", deadline=None)
 settings.load_profile("proa")
+
+
+def pytest_configure() -> None:
+    """What this process and its children inherit."""
+    # An environment that a test builds is imported from many times: compiled once it costs a third.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # OpenMP's threads spin while they wait, on cores that other processes of the test need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,6 +54,18 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_processes.P
     started = _processes.Processes(tmp_path_factory.mktemp("processes"))
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[_postgres.Server]:
+    """A real Postgres, started once; a test that stops it starts it again."""
+    if (reason := _postgres.missing()) is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = _postgres.Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture

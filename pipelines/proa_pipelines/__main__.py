@@ -1,10 +1,13 @@
-"""`python -m proa_pipelines run | materialize | compile`, see `--help`."""
+"""`python -m proa_pipelines run | own | submit | materialize | compile`, see `--help`."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from proa.errors import InvalidInput, ProaError
 from proa_pipelines.steps import UNTIL
@@ -24,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="another value for a key of proa.yaml, as train.trials=30; may be repeated",
     )
+    run.add_argument(
+        "--cause", dest="causes", action="append", default=[], type=_pair, metavar="KEY=VALUE"
+    )
     run.add_argument("--until", choices=UNTIL, default="promote", help="how far (default promote)")
     run.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
     own = verbs.add_parser("own", help="make a release of a model that is made already")
@@ -37,50 +43,136 @@ def _parser() -> argparse.ArgumentParser:
     )
     own.add_argument("--until", choices=UNTIL[1:], default="register")
     own.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
+    for verb in (run, own):
+        verb.add_argument(
+            "--platform", type=Path, metavar="FILE", help="the platform is this file's, not HOME's"
+        )
     online = verbs.add_parser("materialize", help="bring the online features up to a moment")
     online.add_argument("project", type=Path, help="the folder that holds proa.yaml")
     online.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
     online.add_argument("--until", required=True, metavar="TIME", help="RFC 3339 with a zone")
-    build = verbs.add_parser("compile", help="write a pipeline as IR YAML for a cluster")
-    build.add_argument("kind", choices=("classic", "llm"))
-    build.add_argument("target", type=Path, metavar="FILE")
-    build.add_argument(
-        "--until", choices=UNTIL, default="promote", help="how far (default promote)"
-    )
+    _cluster(verbs)
     return parser
+
+
+def _cluster(verbs: Any) -> None:
+    """What has to do with Kubeflow Pipelines."""
+    away = verbs.add_parser("submit", help="run a project's pipeline on Kubeflow Pipelines")
+    away.add_argument("project", help="the project's folder, or a model that was submitted before")
+    away.add_argument(
+        "--platform",
+        type=Path,
+        default=os.environ.get("PROA_PLATFORM"),
+        metavar="FILE",
+        help="the platform file (else PROA_PLATFORM)",
+    )
+    away.add_argument(
+        "--set", dest="settings", action="append", default=[], type=_pair, metavar="KEY=VALUE"
+    )
+    away.add_argument(
+        "--cause", dest="causes", action="append", default=[], type=_pair, metavar="KEY=VALUE"
+    )
+    away.add_argument("--until", choices=UNTIL[1:], default="register")
+    away.add_argument("--every", metavar="CRON", help="a recurring run; 'none' ends it")
+    away.add_argument("--no-wait", dest="wait", action="store_false")
+    away.add_argument("--result", type=Path, metavar="FILE", help="write the result as JSON")
+    build = verbs.add_parser("compile", help="write a pipeline as IR YAML for a cluster")
+    build.add_argument("kind", choices=("classic", "llm", "own", "all"))
+    build.add_argument("target", type=Path, metavar="FILE", help="for all: a folder")
+    build.add_argument("--until", choices=UNTIL[1:], default="promote", help="default promote")
+    build.add_argument(
+        "--platform", type=Path, metavar="FILE", help="place its pods as this file says"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; a `ProaError` becomes its exit code and one or two lines on stderr."""
-    options = _parser().parse_args(argv)
-    from proa_pipelines import runner
-
+    result: Path | None = None
     try:
-        if options.verb == "compile":
-            runner.compile_pipeline(options.kind, options.target, until=options.until)
-            return 0
-        if options.verb == "materialize":
-            _materialize(options)
-            return 0
-        if options.verb == "own":
-            from proa_pipelines import own
+        options = _parser().parse_args(argv)
+        result = getattr(options, "result", None)
+        if result is not None:
+            result.unlink(missing_ok=True)
+        return _run(options)
+    except ProaError as error:
+        if result is not None and not result.exists():  # it failed before its first step
+            result.parent.mkdir(parents=True, exist_ok=True)
+            result.write_text(json.dumps(error.to_wire()))
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
 
-            return own.run(options, say=lambda text: print(text, flush=True))
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verb == "compile":
+        _compile(options)
+    elif options.verb == "submit":
+        _submit(options)
+    elif options.verb == "materialize":
+        _materialize(options)
+    elif options.verb == "own":
+        from proa_pipelines import own
+
+        _settle_platform(options.platform)
+        return own.run(options, say=lambda text: print(text, flush=True))
+    else:
+        from proa_pipelines import runner
+
+        _settle_platform(options.platform)
         runner.run(
             options.project,
             options.home,
             overrides=dict(_pair(text) for text in options.settings),
             until=options.until,
+            cause=dict(options.causes),
             result=options.result,
         )
-    except ProaError as error:
-        if getattr(options, "result", None) is not None:
-            return error.exit_code  # it stands in the result file, for whoever asked for one
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
     return 0
+
+
+def _settle_platform(platform: Path | None) -> None:
+    """Let the steps find the platform that was asked for, and none that the environment names."""
+    if platform is None:
+        os.environ.pop("PROA_PLATFORM", None)
+    else:
+        os.environ["PROA_PLATFORM"] = str(platform.absolute())
+
+
+def _compile(options: argparse.Namespace) -> None:
+    from proa_pipelines import compiling, submit
+
+    if options.kind == "all":
+        compiling.compile_all(options.target)
+        return
+    section = submit.section_of(options.platform)
+    compiling.compile_pipeline(options.kind, options.target, until=options.until, section=section)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    """Submit; the result file holds the result, or the error."""
+    from proa_pipelines.submit import submit
+
+    body: dict[str, Any] = {}
+    if options.platform is None:
+        raise InvalidInput("--platform is missing, and PROA_PLATFORM is not set", param="platform")
+    try:
+        body = submit(
+            options.project,
+            Path(options.platform),
+            overrides=dict(options.settings),
+            until=options.until,
+            every=options.every,
+            wait=options.wait,
+            cause=dict(options.causes),
+            say=lambda text: print(text, flush=True),
+        )
+    except ProaError as error:
+        body = error.to_wire()
+        raise
+    finally:
+        if options.result is not None:
+            options.result.write_text(json.dumps(body, indent=1))
 
 
 def _materialize(options: argparse.Namespace) -> None:

@@ -10,11 +10,12 @@ annotations.
 
 # mypy: disable-error-code="untyped-decorator, no-any-return"
 
+from collections.abc import Callable
 from typing import Any
 
 from kfp import dsl
 
-from proa_pipelines.steps import IMAGE
+from proa_pipelines.steps import HOME, IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -25,10 +26,22 @@ def ingest(project: str, overrides: str, tables: dsl.Output[dsl.Dataset]) -> Non
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def validate(project: str, overrides: str, tables: dsl.Input[dsl.Dataset]) -> None:
+def validate(
+    project: str,
+    overrides: str,
+    tables: dsl.Input[dsl.Dataset],
+    report: dsl.Output[dsl.Markdown],
+) -> None:
     from proa_pipelines.steps import run
 
-    run("classic", "validate", project=project, overrides=overrides, tables=tables.path)
+    run(
+        "classic",
+        "validate",
+        project=project,
+        overrides=overrides,
+        tables=tables.path,
+        report=report.path,
+    )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -58,17 +71,22 @@ def search(
     overrides: str,
     dataset: dsl.Input[dsl.Dataset],
     trials: dsl.Output[dsl.Artifact],
+    figures: dsl.Output[dsl.Metrics],
 ) -> str:
+    from proa_pipelines.cards import lift
     from proa_pipelines.steps import run
 
-    return run(
+    parameters = run(
         "classic",
         "search",
         project=project,
         overrides=overrides,
         dataset=dataset.path,
         trials=trials.path,
+        figures=figures.path,
     )
+    lift(figures)
+    return parameters
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -100,7 +118,10 @@ def calibrate(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     calibrated: dsl.Output[dsl.Model],
+    figures: dsl.Output[dsl.Metrics],
+    curves: dsl.Output[dsl.ClassificationMetrics],
 ) -> None:
+    from proa_pipelines.cards import lift
     from proa_pipelines.steps import run
 
     run(
@@ -112,7 +133,10 @@ def calibrate(
         dataset=dataset.path,
         model=model.path,
         calibrated=calibrated.path,
+        figures=figures.path,
+        curves=curves.path,
     )
+    lift(figures, curves)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -141,6 +165,7 @@ def stage(
     project: str,
     overrides: str,
     run_id: str,
+    job: str,
     parameters: str,
     dataset: dsl.Input[dsl.Dataset],
     calibrated: dsl.Input[dsl.Model],
@@ -157,6 +182,7 @@ def stage(
         project=project,
         overrides=overrides,
         run_id=run_id,
+        job=job,
         parameters=parameters,
         dataset=dataset.path,
         calibrated=calibrated.path,
@@ -172,8 +198,12 @@ def register(
     project: str,
     overrides: str,
     home: str,
+    cause: str,
+    requested_by: str,
+    finding: str,
     release: dsl.Input[dsl.Artifact],
     evidence: dsl.Input[dsl.Artifact],
+    page: dsl.Output[dsl.Markdown],
 ) -> str:
     from proa_pipelines.steps import run
 
@@ -185,14 +215,37 @@ def register(
         home=home,
         release=release.path,
         evidence=evidence.path,
+        page=page.path,
+        cause=cause,
+        requested_by=requested_by,
+        finding=finding,
     )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def gate(project: str, overrides: str, home: str, release: str) -> str:
+def gate(
+    project: str,
+    overrides: str,
+    home: str,
+    release: str,
+    page: dsl.Output[dsl.Markdown],
+    figures: dsl.Output[dsl.Metrics],
+) -> str:
+    from proa_pipelines.cards import lift
     from proa_pipelines.steps import run
 
-    return run("classic", "gate", project=project, overrides=overrides, home=home, release=release)
+    verdict = run(
+        "classic",
+        "gate",
+        project=project,
+        overrides=overrides,
+        home=home,
+        release=release,
+        page=page.path,
+        figures=figures.path,
+    )
+    lift(figures)
+    return verdict
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -202,8 +255,8 @@ def promote(project: str, overrides: str, home: str, release: str) -> None:
     run("classic", "promote", project=project, overrides=overrides, home=home, release=release)
 
 
-def build(until: str) -> Any:
-    """The pipeline as far as `until`, one of `steps.UNTIL`.
+def build(until: str, dress: Callable[[], None]) -> Any:
+    """The pipeline as far as `until`, one of `steps.UNTIL`; `dress` is called once it stands.
 
     `until` shapes the graph while it is built: a graph that ends early shows no skipped steps, and
     the one question left for the run is the verdict.
@@ -212,53 +265,77 @@ def build(until: str) -> Any:
     @dsl.pipeline(
         name="classic", description="From a project's data to a judged, promoted release."
     )
-    def classic(project: str, home: str, run_id: str, overrides: str = "{}") -> None:
-        got = ingest(project=project, overrides=overrides)
-        tables = got.outputs["tables"]
-        checked = validate(project=project, overrides=overrides, tables=tables)
-        joined = features(project=project, overrides=overrides, home=home, tables=tables)
-        joined.after(checked)
-        dataset = joined.outputs["dataset"]
-
-        found = search(project=project, overrides=overrides, dataset=dataset)
-        parameters = found.outputs["Output"]
-        fitted = train(project=project, overrides=overrides, parameters=parameters, dataset=dataset)
-        good = calibrate(
-            project=project,
-            overrides=overrides,
-            parameters=parameters,
-            dataset=dataset,
-            model=fitted.outputs["model"],
-        )
-        calibrated = good.outputs["calibrated"]
-        sliced = slices(
-            project=project, overrides=overrides, dataset=dataset, calibrated=calibrated
-        )
-        staged = stage(
-            project=project,
-            overrides=overrides,
-            run_id=run_id,
-            parameters=parameters,
-            dataset=dataset,
-            calibrated=calibrated,
-            slices=sliced.outputs["table"],
-            trials=found.outputs["trials"],
-        )
-        if until == "stage":
-            return
-        made = register(
-            project=project,
-            overrides=overrides,
-            home=home,
-            release=staged.outputs["release"],
-            evidence=staged.outputs["evidence"],
-        )
-        if until == "register":
-            return
-        verdict = gate(project=project, overrides=overrides, home=home, release=made.output)
-        if until == "gate":
-            return
-        with dsl.If(verdict.output == "pass"):
-            promote(project=project, overrides=overrides, home=home, release=made.output)
+    def classic(
+        project: str,
+        home: str = HOME,
+        run_id: str = "",
+        overrides: str = "{}",
+        cause: str = "",
+        requested_by: str = "",
+        evidence: str = "",
+    ) -> None:
+        _graph(until, project, home, run_id, overrides, cause, requested_by, evidence)
+        dress()
 
     return classic
+
+
+def _graph(
+    until: str,
+    project: str,
+    home: str,
+    run_id: str,
+    overrides: str,
+    cause: str,
+    requested_by: str,
+    evidence: str,
+) -> None:
+    got = ingest(project=project, overrides=overrides)
+    tables = got.outputs["tables"]
+    checked = validate(project=project, overrides=overrides, tables=tables)
+    joined = features(project=project, overrides=overrides, home=home, tables=tables)
+    joined.after(checked)
+    dataset = joined.outputs["dataset"]
+
+    found = search(project=project, overrides=overrides, dataset=dataset)
+    parameters = found.outputs["Output"]
+    fitted = train(project=project, overrides=overrides, parameters=parameters, dataset=dataset)
+    good = calibrate(
+        project=project,
+        overrides=overrides,
+        parameters=parameters,
+        dataset=dataset,
+        model=fitted.outputs["model"],
+    )
+    calibrated = good.outputs["calibrated"]
+    sliced = slices(project=project, overrides=overrides, dataset=dataset, calibrated=calibrated)
+    staged = stage(
+        project=project,
+        overrides=overrides,
+        run_id=run_id,
+        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        parameters=parameters,
+        dataset=dataset,
+        calibrated=calibrated,
+        slices=sliced.outputs["table"],
+        trials=found.outputs["trials"],
+    )
+    if until == "stage":
+        return
+    made = register(
+        project=project,
+        overrides=overrides,
+        home=home,
+        cause=cause,
+        requested_by=requested_by,
+        finding=evidence,
+        release=staged.outputs["release"],
+        evidence=staged.outputs["evidence"],
+    )
+    if until == "register":
+        return
+    verdict = gate(project=project, overrides=overrides, home=home, release=made.outputs["Output"])
+    if until == "gate":
+        return
+    with dsl.If(verdict.outputs["Output"] == "pass"):
+        promote(project=project, overrides=overrides, home=home, release=made.outputs["Output"])

@@ -66,19 +66,24 @@ def _check_examples(examples: pd.DataFrame, project: Project) -> pd.DataFrame:
     return examples
 
 
-def validate(project: str, overrides: str, tables: str) -> None:
-    """Run the project's `data.validate`; what it raises ends the run."""
-    found = open_project(project, overrides)
-    check: Callable[[Mapping[str, Any]], list[str]] | None = found.resolve("data.validate")
-    if check is None:
-        note("proa.yaml names no data.validate: nothing was checked")
-        return
+def validate(project: str, overrides: str, tables: str, report: str) -> None:
+    """Run the project's `data.validate`; what it raises ends the run. Writes the data report."""
     import pandas as pd
 
-    held = check({file.stem: pd.read_parquet(file) for file in sorted(Path(tables).iterdir())})
-    for fact in held:
-        note(f"holds: {fact}")
-    facts(checks=held)
+    from proa_pipelines import cards
+
+    found = open_project(project, overrides)
+    check: Callable[[Mapping[str, Any]], list[str]] | None = found.resolve("data.validate")
+    read = {file.stem: pd.read_parquet(file) for file in sorted(Path(tables).iterdir())}
+    held: list[str] = []
+    if check is None:
+        note("proa.yaml names no data.validate: nothing was checked")
+    else:
+        held = check(read)
+        for fact in held:
+            note(f"holds: {fact}")
+        facts(checks=held)
+    Path(report).write_text(cards.data_report(found, read, EXAMPLES, held))
 
 
 def features(project: str, overrides: str, home: str, tables: str, dataset: str) -> None:
@@ -150,15 +155,16 @@ def columns_of(frame: pd.DataFrame) -> list[Column]:
     return found
 
 
-def search(project: str, overrides: str, dataset: str, trials: str) -> str:
+def search(project: str, overrides: str, dataset: str, trials: str, figures: str) -> str:
     """Find parameters with the project's `train.search`; returns them as JSON."""
+    from proa_pipelines import cards, fit
     from proa_pipelines import dataset as datasets
-    from proa_pipelines import fit
 
     found = open_project(project, overrides)
     train = found.classic.train
     space = found.resolve("train.search")
     table: list[dict[str, Any]] = []
+    reached: dict[str, float | None] = {}
     parameters = dict(train.parameters)
     if space is None:
         note("proa.yaml names no train.search: train.parameters are used as they are")
@@ -175,7 +181,9 @@ def search(project: str, overrides: str, dataset: str, trials: str) -> str:
             progress=note,
         )
         parameters, table = best.parameters, best.trials
+        reached = {"trials": len(table), f"best {train.metric}": best.value}
         facts(trials=len(table), metric=train.metric, best=best.value, parameters=parameters)
+    cards.numbers(figures, reached)
     Path(trials).write_text(json.dumps(table, indent=1))
     return json.dumps(parameters)
 
@@ -197,12 +205,19 @@ def _units(project: Project) -> str:
 
 
 def calibrate(
-    project: str, overrides: str, dataset: str, parameters: str, model: str, calibrated: str
+    project: str,
+    overrides: str,
+    dataset: str,
+    parameters: str,
+    model: str,
+    calibrated: str,
+    figures: str,
+    curves: str,
 ) -> None:
     """Out-of-fold scores, then calibration and the threshold from them; metrics of both."""
     from proa.release import model_files
+    from proa_pipelines import cards, fit, results
     from proa_pipelines import dataset as datasets
-    from proa_pipelines import fit, results
 
     found = open_project(project, overrides)
     spec = found.classic
@@ -223,6 +238,9 @@ def calibrate(
     metrics = fit.metrics(spec.task, scores, threshold)
     model_files.save(fitted, Path(calibrated))
     results.save(Path(calibrated), scores, threshold=threshold, metrics=metrics, before=before)
+    shown = {f"{name} before calibration": value for name, value in before.items()}
+    cards.numbers(figures, {**metrics, **shown, "threshold": threshold})
+    cards.curves(curves, spec.task, scores, threshold, fit.classes_of(spec.task, data))
     told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     cut = "" if threshold is None else f"; threshold {threshold:.3f} by {_rule(found)}"
     note(f"out of fold: {told}{cut}")
@@ -277,6 +295,7 @@ def stage(
     project: str,
     overrides: str,
     run_id: str,
+    job: str,
     parameters: str,
     dataset: str,
     calibrated: str,
@@ -285,7 +304,11 @@ def stage(
     release: str,
     evidence: str,
 ) -> None:
-    """Lay out the release's folder and the run's evidence; no platform is needed."""
+    """Lay out the release's folder and the run's evidence; no platform is needed.
+
+    Args:
+        run_id: this machine's name of the run; "" on a cluster, where `job` is Kubeflow's.
+    """
     from proa_pipelines import evidence as evidences
     from proa_pipelines import staging
 
@@ -297,7 +320,7 @@ def stage(
         calibrated=Path(calibrated),
         slices=Path(slices),
         parameters=json.loads(parameters),
-        run=run_id,
+        run=run_id or job,
     )
     evidences.write(
         Path(evidence),

@@ -10,18 +10,31 @@ annotations.
 
 # mypy: disable-error-code="untyped-decorator, no-any-return"
 
+from collections.abc import Callable
 from typing import Any
 
 from kfp import dsl
 
-from proa_pipelines.steps import IMAGE
+from proa_pipelines.steps import HOME, IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def documents(project: str, overrides: str, corpus: dsl.Output[dsl.Dataset]) -> None:
+def documents(
+    project: str,
+    overrides: str,
+    corpus: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.Markdown],
+) -> None:
     from proa_pipelines.steps import run
 
-    run("llm", "documents", project=project, overrides=overrides, corpus=corpus.path)
+    run(
+        "llm",
+        "documents",
+        project=project,
+        overrides=overrides,
+        corpus=corpus.path,
+        report=report.path,
+    )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -53,7 +66,9 @@ def index(
     corpus: dsl.Input[dsl.Dataset],
     pieces: dsl.Input[dsl.Dataset],
     index_file: dsl.Output[dsl.Artifact],
+    figures: dsl.Output[dsl.Metrics],
 ) -> None:
+    from proa_pipelines.cards import lift
     from proa_pipelines.steps import run
 
     run(
@@ -65,7 +80,9 @@ def index(
         corpus=corpus.path,
         pieces=pieces.path,
         index_file=index_file.path,
+        figures=figures.path,
     )
+    lift(figures)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -81,6 +98,7 @@ def stage(
     overrides: str,
     home: str,
     run_id: str,
+    job: str,
     prompt_version: str,
     index_file: dsl.Input[dsl.Artifact],
     release: dsl.Output[dsl.Artifact],
@@ -95,6 +113,7 @@ def stage(
         overrides=overrides,
         home=home,
         run_id=run_id,
+        job=job,
         prompt_version=prompt_version,
         index_file=index_file.path,
         release=release.path,
@@ -107,8 +126,12 @@ def register(
     project: str,
     overrides: str,
     home: str,
+    cause: str,
+    requested_by: str,
+    finding: str,
     release: dsl.Input[dsl.Artifact],
     evidence: dsl.Input[dsl.Artifact],
+    page: dsl.Output[dsl.Markdown],
 ) -> str:
     from proa_pipelines.steps import run
 
@@ -120,14 +143,37 @@ def register(
         home=home,
         release=release.path,
         evidence=evidence.path,
+        page=page.path,
+        cause=cause,
+        requested_by=requested_by,
+        finding=finding,
     )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def gate(project: str, overrides: str, home: str, release: str) -> str:
+def gate(
+    project: str,
+    overrides: str,
+    home: str,
+    release: str,
+    page: dsl.Output[dsl.Markdown],
+    figures: dsl.Output[dsl.Metrics],
+) -> str:
+    from proa_pipelines.cards import lift
     from proa_pipelines.steps import run
 
-    return run("llm", "gate", project=project, overrides=overrides, home=home, release=release)
+    verdict = run(
+        "llm",
+        "gate",
+        project=project,
+        overrides=overrides,
+        home=home,
+        release=release,
+        page=page.path,
+        figures=figures.path,
+    )
+    lift(figures)
+    return verdict
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -137,50 +183,76 @@ def promote(project: str, overrides: str, home: str, release: str) -> None:
     run("llm", "promote", project=project, overrides=overrides, home=home, release=release)
 
 
-def build(until: str) -> Any:
-    """The pipeline as far as `until`, one of `steps.UNTIL`.
+def build(until: str, dress: Callable[[], None]) -> Any:
+    """The pipeline as far as `until`, one of `steps.UNTIL`; `dress` is called once it stands.
 
     With `stage` there is no platform to register the prompt at: the release says version 1.
     """
 
     @dsl.pipeline(name="llm", description="From a project's documents to a judged release.")
-    def llm(project: str, home: str, run_id: str, overrides: str = "{}") -> None:
-        read = documents(project=project, overrides=overrides)
-        corpus = read.outputs["corpus"]
-        cut = chunks(project=project, overrides=overrides, home=home, corpus=corpus)
-        written = index(
-            project=project,
-            overrides=overrides,
-            home=home,
-            corpus=corpus,
-            pieces=cut.outputs["pieces"],
-        )
-        version: Any = ""
-        if until != "stage":
-            version = prompt(project=project, overrides=overrides, home=home).output
-        staged = stage(
-            project=project,
-            overrides=overrides,
-            home=home,
-            run_id=run_id,
-            prompt_version=version,
-            index_file=written.outputs["index_file"],
-        )
-        if until == "stage":
-            return
-        made = register(
-            project=project,
-            overrides=overrides,
-            home=home,
-            release=staged.outputs["release"],
-            evidence=staged.outputs["evidence"],
-        )
-        if until == "register":
-            return
-        verdict = gate(project=project, overrides=overrides, home=home, release=made.output)
-        if until == "gate":
-            return
-        with dsl.If(verdict.output == "pass"):
-            promote(project=project, overrides=overrides, home=home, release=made.output)
+    def llm(
+        project: str,
+        home: str = HOME,
+        run_id: str = "",
+        overrides: str = "{}",
+        cause: str = "",
+        requested_by: str = "",
+        evidence: str = "",
+    ) -> None:
+        _graph(until, project, home, run_id, overrides, cause, requested_by, evidence)
+        dress()
 
     return llm
+
+
+def _graph(
+    until: str,
+    project: str,
+    home: str,
+    run_id: str,
+    overrides: str,
+    cause: str,
+    requested_by: str,
+    evidence: str,
+) -> None:
+    read = documents(project=project, overrides=overrides)
+    corpus = read.outputs["corpus"]
+    cut = chunks(project=project, overrides=overrides, home=home, corpus=corpus)
+    written = index(
+        project=project,
+        overrides=overrides,
+        home=home,
+        corpus=corpus,
+        pieces=cut.outputs["pieces"],
+    )
+    version: Any = ""
+    if until != "stage":
+        version = prompt(project=project, overrides=overrides, home=home).output
+    staged = stage(
+        project=project,
+        overrides=overrides,
+        home=home,
+        run_id=run_id,
+        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        prompt_version=version,
+        index_file=written.outputs["index_file"],
+    )
+    if until == "stage":
+        return
+    made = register(
+        project=project,
+        overrides=overrides,
+        home=home,
+        cause=cause,
+        requested_by=requested_by,
+        finding=evidence,
+        release=staged.outputs["release"],
+        evidence=staged.outputs["evidence"],
+    )
+    if until == "register":
+        return
+    verdict = gate(project=project, overrides=overrides, home=home, release=made.outputs["Output"])
+    if until == "gate":
+        return
+    with dsl.If(verdict.outputs["Output"] == "pass"):
+        promote(project=project, overrides=overrides, home=home, release=made.outputs["Output"])

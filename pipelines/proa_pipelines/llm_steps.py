@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from proa.errors import InvalidInput
 from proa.project import Project
 from proa.retrieval.chunks import Chunk, Document, chunk_documents
-from proa_pipelines.release_steps import gate, open_project, promote, register
+from proa_pipelines.release_steps import fleet_of, gate, open_project, promote, register
 from proa_pipelines.steps import facts, note
 
 if TYPE_CHECKING:
@@ -31,11 +31,14 @@ _Row = TypeVar("_Row", Document, Chunk)
 PROMPT_FILE = "prompt/system.txt"
 
 
-def documents(project: str, overrides: str, corpus: str) -> None:
-    """Run the project's `documents`; one JSON line per document."""
+def documents(project: str, overrides: str, corpus: str, report: str) -> None:
+    """Run the project's `documents`; one JSON line per document. Writes the corpus report."""
+    from proa_pipelines import cards
+
     found = open_project(project, overrides)
     if found.llm.documents is None:
         _write_lines(Path(corpus), [])
+        Path(report).write_text(cards.corpus_report(found, []))
         note("the project has no documents: nothing will be retrieved")
         return
     made = found.resolve("documents")()
@@ -48,7 +51,9 @@ def documents(project: str, overrides: str, corpus: str) -> None:
     if not made:
         raise InvalidInput("documents: the function returned none")
     _write_lines(Path(corpus), made)
-    size = sum(len(document.text) for document in made)
+    texts = [(document.title or document.id, len(document.text)) for document in made]
+    Path(report).write_text(cards.corpus_report(found, texts))
+    size = sum(length for _, length in texts)
     note(f"{len(made):,} documents, {size:,} characters")
     facts(documents=len(made), characters=size)
 
@@ -79,14 +84,22 @@ def chunks(project: str, overrides: str, home: str, corpus: str, pieces: str) ->
 
 
 def index(
-    project: str, overrides: str, home: str, corpus: str, pieces: str, index_file: str
+    project: str,
+    overrides: str,
+    home: str,
+    corpus: str,
+    pieces: str,
+    index_file: str,
+    figures: str,
 ) -> None:
     """Embed the chunks and write the index; vectors of unchanged chunks come from the last one."""
     from proa.retrieval.index import write_index
+    from proa_pipelines import cards
 
     found = open_project(project, overrides)
     if found.llm.retrieval is None:
         Path(index_file).touch()
+        cards.numbers(figures, {"chunks": 0})
         return
     embedder = _embedder(found, home, threads=max(1, len(os.sched_getaffinity(0))))
     cut = _read_lines(Path(pieces), Chunk)
@@ -105,6 +118,7 @@ def index(
     shutil.copyfile(index_file, fresh)
     fresh.replace(last)
     note(f"index {info.content_digest[:19]}…, {info.size / 1e6:.1f} MB")
+    cards.numbers(figures, {"chunks": len(cut), "megabytes": info.size / 1e6})
     facts(content=info.content_digest, size=info.size)
 
 
@@ -148,7 +162,6 @@ def _vectors_of(last: Path, digest: str) -> dict[str, Any]:
 
 def prompt(project: str, overrides: str, home: str) -> str:
     """Register the prompt in MLflow; returns its version number as text."""
-    import proa
     from proa.retrieval.context import Template
     from proa_pipelines import prompts
 
@@ -158,7 +171,7 @@ def prompt(project: str, overrides: str, home: str) -> str:
     text = path.read_text(encoding="utf-8")
     Template.parse(text)
     name = _prompt_name(found)
-    with proa.connect(home) as fleet:
+    with fleet_of(home) as fleet:
         version = prompts.register(
             fleet.endpoints.mlflow,
             name,
@@ -176,6 +189,7 @@ def stage(
     overrides: str,
     home: str,
     run_id: str,
+    job: str,
     prompt_version: str,
     index_file: str,
     release: str,
@@ -192,7 +206,7 @@ def stage(
         selected=engines.select(found.llm.engine, Path(home), os.environ),
         index=Path(index_file) if found.llm.retrieval is not None else None,
         prompt=Prompt(name=_prompt_name(found), version=int(prompt_version or 1), path=PROMPT_FILE),
-        run=run_id,
+        run=run_id or job,
     )
     for problem in done["problems"]:
         note(f"WARNING: {found.llm.prompt}: {problem}")

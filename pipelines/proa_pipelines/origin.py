@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 from proa.project import Project
 from proa.release.manifest import Source
 
+STATED = "proa-origin.json"
+"""In a packed project: what git said of the folder where it was packed."""
+
 
 def source(project: Project, run: str) -> Source:
     """Commit, whether files were changed since, and the run; None for what git cannot say."""
+    stated = project.folder / STATED
+    if stated.is_file():
+        return Source(**json.loads(stated.read_bytes()), pipeline_run=run)
     commit = _git(project.folder, "rev-parse", "HEAD")
     dirty = None if commit is None else bool(_git(project.folder, "status", "--porcelain"))
     return Source(git_commit=commit, git_dirty=dirty, pipeline_run=run)

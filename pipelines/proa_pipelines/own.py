@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import proa
 from proa.embedded.files import write_json
 from proa.embedded.home import Home
 from proa.errors import InvalidInput, ProaError, Refused, error_from_wire
@@ -33,6 +32,7 @@ from proa_pipelines import own_exam, own_process, own_sample, own_source, own_st
 from proa_pipelines.origin import source as origin
 from proa_pipelines.own_sample import Sample
 from proa_pipelines.own_source import Source
+from proa_pipelines.release_steps import fleet_of
 
 __all__ = ["bring"]
 
@@ -70,6 +70,8 @@ class Asked:
     data: Path
     until: str
     new_exam: bool
+    run_id: str | None
+    reason: str
 
     @property
     def settings(self) -> OwnProject:
@@ -86,6 +88,8 @@ def bring(
     overrides: Mapping[str, str] | None = None,
     until: str = "register",
     new_exam: bool = False,
+    run_id: str | None = None,
+    reason: str = "",
     say: Say = print,
 ) -> dict[str, Any]:
     """Make a release of a model that is made already.
@@ -96,6 +100,8 @@ def bring(
         data: the sample; else `data` of the project.
         until: `register`, `gate` or `promote`.
         new_exam: make another exam than the one that earlier releases sat.
+        run_id: the pipeline run this is part of, if it is.
+        reason: why it is made, for the journal; else where it comes from.
 
     Returns:
         project, release, not_watched, exam, steps (name, seconds), verdict and reason if judged.
@@ -118,7 +124,9 @@ def bring(
             "serve.command",
             param="from",
         )
-    asked = Asked(found, Home(home.resolve()), uri or settings.from_, sample, until, new_exam)
+    asked = Asked(
+        found, Home(home.resolve()), uri or settings.from_, sample, until, new_exam, run_id, reason
+    )
     steps = Steps(say)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="proa-own-") as temporary:
@@ -136,7 +144,7 @@ class _Bringing:
         self._settings = asked.settings
         self._folder = work / "release"
         self._folder.mkdir()
-        self._fleet = proa.connect(asked.home.root)
+        self._fleet = fleet_of(str(asked.home.root))
 
     def run(self) -> dict[str, Any]:
         source = None if self._settings.serve is not None else self._fetched()
@@ -315,13 +323,16 @@ class _Bringing:
             **made,
             "parameters": about,
             "not_watched": lines,
-            "source": {**where, "pipeline_run": None, "mlflow_run": run_id},
+            "source": {**where, "pipeline_run": self._asked.run_id, "mlflow_run": run_id},
         }
         files = [file.model_dump() for file in list_files(self._folder)]
         check_manifest({**manifest, "files": files})
         reason = f"made of {source.uri}" if source is not None else "a process of its own"
         ref: ReleaseRef = self._fleet.create_from_folder(
-            self._folder, manifest, reason=reason, rollout=self._asked.project.rollout
+            self._folder,
+            manifest,
+            reason=self._asked.reason or reason,
+            rollout=self._asked.project.rollout,
         )
         return ref
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proa.errors import NotFound
 from proa.project import Project
@@ -14,21 +15,45 @@ from proa.release.bundle import MANIFEST
 from proa.release.reference import ReleaseRef
 from proa_pipelines.steps import facts, note
 
+if TYPE_CHECKING:
+    from proa.fleet import Fleet
+
 
 def open_project(project: str, overrides: str) -> Project:
     """The project with the run's overrides (a JSON object of dotted keys)."""
     return load_project(Path(project), json.loads(overrides or "{}"))
 
 
-def register(project: str, overrides: str, home: str, release: str, evidence: str) -> str:
+def fleet_of(home: str) -> Fleet:
+    """The platform that the run belongs to: of the platform file in a pod, else of the home."""
+    import proa
+    from proa.fleet import PLATFORM
+
+    return proa.connect(home, platform=os.environ.get(PLATFORM) or None)
+
+
+def register(
+    project: str,
+    overrides: str,
+    home: str,
+    release: str,
+    evidence: str,
+    page: str,
+    cause: str,
+    requested_by: str,
+    finding: str,
+) -> str:
     """Log the run to MLflow, create the release from its staged folder; returns its reference.
 
     Args:
         release: the folder that `stage` wrote.
         evidence: folder with what people want to see of the run: `*.png`, `*.json`, `dataset/`.
+        page: the file for the release's page, Markdown.
+        cause, requested_by, finding: why the run was asked for, by whom, where it can be looked
+            up; "" when nobody asked.
     """
-    import proa
-    from proa_pipelines import tracking
+    from proa_pipelines import cards, tracking
+    from proa_pipelines.engines import weights_cache
 
     found = open_project(project, overrides)
     folder = Path(release)
@@ -36,20 +61,34 @@ def register(project: str, overrides: str, home: str, release: str, evidence: st
     if not staged.is_file():
         raise NotFound(f"no staged release in {folder}: the step `stage` writes it")
     manifest: dict[str, Any] = json.loads(staged.read_bytes())
-    fleet = proa.connect(home)
+    fleet = fleet_of(home)
+    why = {"cause": cause, "requested_by": requested_by, "evidence": finding}
     with tracking.run(fleet.endpoints.mlflow, found, manifest, Path(evidence)) as run_id:
         manifest["source"] = {**manifest.get("source", {}), "mlflow_run": run_id}
-        ref = fleet.create_from_folder(folder, manifest, run_id=run_id, rollout=found.rollout)
-        tracking.tag(run_id, {"proa.release": str(ref)})
+        ref = fleet.create_from_folder(
+            folder,
+            manifest,
+            run_id=run_id,
+            reason=cause,
+            rollout=found.rollout,
+            weights=weights_cache(Path(home), os.environ),
+        )
+        asked = {f"proa.{key}": value for key, value in why.items() if value}
+        tracking.tag(run_id, {"proa.release": str(ref), **asked})
+    Path(page).write_text(cards.page_of_release(ref.short, fleet.manifest(ref), why))
     note(f"{ref.short} {ref.digest[:19]}…")
     facts(release=str(ref), mlflow_run=run_id)
     return str(ref)
 
 
-def gate(project: str, overrides: str, home: str, release: str) -> str:
-    """Let the release sit its exam; returns `pass`, `fail` or `inconclusive`."""
-    import proa
+def gate(project: str, overrides: str, home: str, release: str, page: str, figures: str) -> str:
+    """Let the release sit its exam; returns `pass`, `fail` or `inconclusive`.
+
+    Args:
+        page: the file for the verdict, Markdown.  figures: the file for its numbers, JSON.
+    """
     from proa.exam.exam import load
+    from proa_pipelines import cards
 
     ref = ReleaseRef.parse(release)
     told: set[str] = set()
@@ -60,7 +99,9 @@ def gate(project: str, overrides: str, home: str, release: str) -> str:
             note(f"{what}: {done}/{total}")
 
     exam = load(open_project(project, overrides))
-    verdict = proa.connect(home).gate(ref, exam, progress=progress, say=note)
+    verdict = fleet_of(home).gate(ref, exam, progress=progress, say=note)
+    Path(page).write_text(cards.verdict_page(ref.short, verdict.to_json()))
+    cards.numbers(figures, cards.verdict_numbers(verdict.to_json()))
     note(f"{verdict.value}: {verdict.reason}")
     facts(verdict=verdict.value, reason=verdict.reason)
     return str(verdict.value)
@@ -72,11 +113,9 @@ def promote(project: str, overrides: str, home: str, release: str) -> None:
     A canary takes as long as its calls take to come: minutes under load, days without. A pod that
     waited for it would be the one thing that must not be restarted.
     """
-    import proa
-
     name = open_project(project, overrides).name
     ref = ReleaseRef.parse(release)
-    fleet = proa.connect(home)
+    fleet = fleet_of(home)
     first = fleet.status(name)["champion"] is None
     status = fleet.promote(ref, reason="pipeline", wait=first)
     done = status["champion"] == release

@@ -14,17 +14,15 @@ import shutil
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 from proa.errors import Internal, InvalidInput, ProaError, Refused, error_from_wire
 from proa.http.ids import new_id
 from proa.project import load as load_project
-from proa_pipelines import conditions, release_runtime
+from proa_pipelines import compiling, conditions, release_runtime
 from proa_pipelines.steps import UNTIL, parse
 
 _TOP = ("release", "verdict", "reason", "promoted", "phase", "mlflow_run")
@@ -91,6 +89,7 @@ def run(
     *,
     overrides: Mapping[str, str] | None = None,
     until: str = "promote",
+    cause: Mapping[str, str] | None = None,
     result: Path | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
@@ -99,6 +98,7 @@ def run(
     Args:
         home: the platform's folder; with `until="stage"` only its feature store is used.
         overrides: dotted keys of `proa.yaml` to values.
+        cause: why it runs, when somebody asked: `cause`, `requested_by`, `evidence`.
         until: one of `steps.UNTIL`; with `stage` the release's folder is kept in
             `home/projects/NAME/staged`.
         result: file for what is returned, written also when the run fails.
@@ -119,12 +119,8 @@ def run(
     body: dict[str, Any] = {"project": found.name, "kind": found.kind, "run": run_id}
     body |= {"until": until, "overrides": dict(overrides or {})}
     began = time.monotonic()
-    arguments = {
-        "project": str(found.folder),
-        "home": str(home.resolve()),
-        "run_id": run_id,
-        "overrides": json.dumps(dict(overrides or {})),
-    }
+    arguments = {"project": str(found.folder), "home": str(home.resolve()), "run_id": run_id}
+    arguments |= {"overrides": json.dumps(body["overrides"]), **(cause or {})}
     folder = home.resolve() / "projects" / found.name
     folder.mkdir(parents=True, exist_ok=True)
     body["log"] = str(log := _new_log(folder, run_id))
@@ -136,7 +132,7 @@ def run(
     except ProaError as raised:
         error = raised
     body |= {"seconds": round(time.monotonic() - began, 3), "steps": report.steps, **report.top()}
-    error = error or _refusal(body)
+    error = error or refusal(body)
     if error is not None:
         body |= error.to_wire()
     if result is not None:
@@ -159,7 +155,8 @@ def _printer(out: TextIO) -> Say:
     return lambda text: print(text, file=out, flush=True)
 
 
-def _refusal(body: Mapping[str, Any]) -> Refused | None:
+def refusal(body: Mapping[str, Any]) -> Refused | None:
+    """What a run asked to promote ends with, when the verdict was no pass."""
     if body["until"] != "promote" or body.get("verdict") in (None, "pass"):
         return None
     return Refused(
@@ -175,7 +172,7 @@ def _execute(
     """Run every step below a temporary folder; returns where the staged release was kept."""
     from kfp import local
 
-    pipeline = import_module(f"proa_pipelines.{kind}").build(until)
+    pipeline = compiling.graph(kind, until)
     conditions.mend()
     folder = log_path.parent
     root = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
@@ -186,7 +183,7 @@ def _execute(
     os.environ[release_runtime.ROOT] = str(Path(arguments["home"]) / "runtimes")
     lap = _Laps(report)
     try:
-        with log_path.open("w") as log, _quiet():
+        with log_path.open("w") as log, compiling.quiet(), _own_temporary_folder():
             local.init(
                 runner=local.SubprocessRunner(use_venv=False),
                 pipeline_root=str(root),
@@ -226,13 +223,18 @@ class _Laps:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # KFP asks whether an image without "python" in its name has Python: it runs in this one
-        warnings.filterwarnings("ignore", message="You may be attemping to run a task")
-        warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        yield
+def _own_temporary_folder() -> Iterator[None]:
+    """KFP's start of a step, a shell script, leaves a temporary folder behind each time."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="proa-steps-") as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def _failed(report: Report, log: Path, error: RuntimeError) -> ProaError:
@@ -256,12 +258,3 @@ def _keep_staged(root: Path, target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.move(found[-1], target)
     return target
-
-
-def compile_pipeline(kind: str, target: Path, *, until: str = "promote") -> None:
-    """Write the pipeline as IR YAML, for a Kubeflow Pipelines cluster."""
-    from kfp import compiler
-
-    with _quiet():
-        pipeline = import_module(f"proa_pipelines.{kind}").build(until)
-        compiler.Compiler().compile(pipeline, package_path=str(target))

@@ -17,6 +17,8 @@ from proa.errors import Internal, InvalidInput, ProaError
 
 IMAGE = "proa-pipelines"
 """The components' image on a cluster; embedded, they run in this very environment."""
+HOME = "/var/lib/proa"
+"""The folder for what steps share between runs on a cluster: a claim, or else the pod's own."""
 MARK = "proa-step "
 """Begins each line that is meant for the runner; one JSON object follows."""
 UNTIL = ("stage", "register", "gate", "promote")
@@ -63,9 +65,10 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def _call(kind: str, step: str, arguments: dict[str, Any]) -> Any:
-    """Run the step here, or in the runtime that the project brings."""
-    from proa_pipelines import release_runtime
+    """Run the step here, or in the runtime that the project brings, on the project's folder."""
+    from proa_pipelines import package, release_runtime
 
+    arguments = {**arguments, "project": package.folder_of(arguments["project"])}
     if kind == "classic" and step in release_runtime.STEPS:
         found = release_runtime.python_of(arguments["project"], arguments["overrides"])
         if found is not None:
@@ -75,8 +78,8 @@ def _call(kind: str, step: str, arguments: dict[str, Any]) -> Any:
 
 def table(kind: str) -> dict[str, Any]:
     """Every step of a pipeline by its name."""
-    if kind not in ("classic", "llm"):
-        raise InvalidInput(f"pipeline {kind!r}: expected classic or llm")
+    if kind not in ("classic", "llm", "own"):
+        raise InvalidInput(f"pipeline {kind!r}: expected classic, llm or own")
     module = import_module(f"proa_pipelines.{kind}_steps")
     return dict(module.STEPS)
 

@@ -52,6 +52,28 @@ def tag(run_id: str, tags: Mapping[str, str]) -> None:
         client.set_tag(run_id, key, value)
 
 
+def release_of(url: str, name: str, pipeline_run: str) -> str | None:
+    """The release that a pipeline run made, from the tags of its MLflow run; None without one.
+
+    Raises:
+        Unavailable: MLflow does not answer.
+    """
+    prepare_mlflow()
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(url, url)
+    try:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return None
+        mine = f"tags.`proa.pipeline_run` = '{pipeline_run}'"
+        found = client.search_runs([experiment.experiment_id], mine, max_results=1)
+    except MlflowException as error:
+        raise Unavailable(f"MLflow at {url}: {str(error)[:300]}") from error
+    return found[0].data.tags.get("proa.release") if found else None
+
+
 def _log(mlflow: Any, project: Project, manifest: Mapping[str, Any], evidence: Path) -> None:
     mlflow.set_tags(
         {

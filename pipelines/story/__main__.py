@@ -1,7 +1,7 @@
 """`python -m story`: tell the whole story on this machine (`make demo`).
 
     python -m story                  # full scale, home in build/demo/home
-    python -m story --scale test     # as the tests tell it
+    python -m story --scale test     # as the tests tell it, but with the whole of each exam
     python -m story --keep           # leave the platform running; `proa --home … down` ends it
 
 Writes build/demo/summary.json for machines and build/demo/report.html for people.
@@ -45,15 +45,17 @@ def main() -> int:
     return 0 if ok else 1
 
 
-def tell_story(out: Path, scale: Scale, *, keep: bool = False) -> tuple[list[Told], float]:
-    """Tell all chapters in a fresh home below `out`."""
+def tell_story(
+    out: Path, scale: Scale, *, keep: bool = False, projects: Path = PROJECTS
+) -> tuple[list[Told], float]:
+    """Tell all chapters in a fresh home below `out`, of the two projects below `projects`."""
     home = out / "home"
     if home.exists():
         down(Home(home))  # an earlier telling may have been killed
         shutil.rmtree(home)
     home.mkdir(parents=True)
     began = time.monotonic()
-    story = Story(Home(home), PROJECTS, scale, Voice(), os.environ)
+    story = Story(Home(home), projects, scale, Voice(), os.environ)
     chapters = [
         ("The platform comes up", story.bring_up),
         ("A classic model: from flights to answers", story.classic),

@@ -11,14 +11,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import disable_created_metrics
 
 from proa.errors import InvalidInput, ProaError
 from proa.events.emitter import Emitter
-from proa.http.serving import Health, serve
+from proa.http.no_release import no_release_app
+from proa.http.serving import Health, metrics_listener, operations, serve
 from proa.release.reference import ReleaseRef
 from proa_assistant.answer import Answerer
 from proa_assistant.app import make_app
@@ -34,12 +34,20 @@ NOT_SERVABLE = 78
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; every setting has its unit in its name."""
     parser = argparse.ArgumentParser("proa_assistant", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--release", required=True, help="name/version@sha256:hex")
-    parser.add_argument("--bundles", required=True, help="file:///folder")
+    parser.add_argument(
+        "--release", required=True, help="name/version@sha256:hex; empty: none yet, answer 503"
+    )
+    parser.add_argument("--bundles", required=True, help="the bundle store: file:///folder")
     parser.add_argument("--workdir", required=True, type=Path, help="where releases are laid out")
-    parser.add_argument("--weights", required=True, type=Path, help="cache of embedder weights")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        type=Path,
+        help="weights of embedders, one folder each; those of the release are laid out here",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--metrics-port", type=int, help="/metrics here, not on --port")
     parser.add_argument("--monitor", required=True, help="http://host:port")
     parser.add_argument("--engine", required=True, help="the engine door, http://host:port/v1")
     parser.add_argument(
@@ -55,51 +63,61 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@dataclass
 class Assistant:
-    """Every part of one assistant process, wired."""
+    """Every part of one assistant process, wired.
 
-    asked: argparse.Namespace
-    loaded: Loaded
-    key: str
+    Args:
+        loaded: None while there is no release.
+    """
 
-    def __post_init__(self) -> None:
-        asked, loaded = self.asked, self.loaded
+    def __init__(self, asked: argparse.Namespace, loaded: Loaded | None, key: str) -> None:
+        self.asked = asked
         self.health = Health()
-        self.metrics = Metrics(loaded.ref)
-        self.emitter = Emitter(asked.monitor, self.key)
-        self.metrics.counter("events_sent", "Events the monitor has", lambda: self.emitter.sent)
-        self.metrics.counter("events_dropped", "Events lost here", lambda: self.emitter.dropped)
+        self.metrics = Metrics(None if loaded is None else loaded.ref)
+        routes = operations(self.health, self.metrics.registry, metrics=asked.metrics_port is None)
+        self.engine: EngineDoor | None = None
+        self.emitter: Emitter | None = None
+        if loaded is None:
+            self.app = no_release_app("llm", routes)
+            return
+        self.emitter = emitter = Emitter(asked.monitor, key)
+        self.metrics.counter("events_sent", "Events the monitor has", lambda: emitter.sent)
+        self.metrics.counter("events_dropped", "Events lost here", lambda: emitter.dropped)
         self.engine = EngineDoor(
             asked.engine,
-            self.key,
+            key,
             engine=loaded.spec.engine,
             sampling=loaded.spec.sampling,
             idle_seconds=asked.engine_idle_seconds,
         )
-        self.chat = Chat(
+        chat = Chat(
             Answerer(loaded, self.engine, self.metrics),
-            self.emitter.emit,
+            emitter.emit,
             self.metrics,
             Limits(asked.max_messages, asked.max_prompt_characters),
             Faults(asked.fault_delay_ms, asked.fault_error_ratio),
         )
+        self.app = make_app(chat, loaded, routes)
 
     async def drain(self) -> None:
         """Close the engine's connections and hand over the last events."""
-        await self.engine.close()
-        await asyncio.to_thread(self.emitter.close, 5.0)
+        if self.engine is not None:
+            await self.engine.close()
+        if self.emitter is not None:
+            await asyncio.to_thread(self.emitter.close, 5.0)
 
     def run(self) -> None:
         """Serve until SIGTERM."""
+        asked = self.asked
         serve(
-            make_app(self.chat, self.loaded, self.health),
-            host=self.asked.host,
-            port=self.asked.port,
+            self.app,
+            host=asked.host,
+            port=asked.port,
             health=self.health,
-            drain_seconds=self.asked.drain_seconds,
-            linger_seconds=self.asked.linger_seconds,
-            on_start=self.engine.open,
+            also=metrics_listener(self.metrics.registry, asked.host, asked.metrics_port),
+            drain_seconds=asked.drain_seconds,
+            linger_seconds=asked.linger_seconds,
+            on_start=None if self.engine is None else self.engine.open,
             on_drain=self.drain,
         )
 
@@ -128,11 +146,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         key = read_key(asked.key_file)
-        ref = ReleaseRef.parse(asked.release)
+        ref = ReleaseRef.parse(asked.release) if asked.release else None
     except ProaError as error:
         return _say(error, error.exit_code)
     try:
-        loaded = load(ref, bundles=asked.bundles, workdir=asked.workdir, weights=asked.weights)
+        loaded = None
+        if ref is not None:
+            loaded = load(ref, bundles=asked.bundles, workdir=asked.workdir, weights=asked.weights)
     except ProaError as error:
         return _say(error, NOT_SERVABLE)
     try:

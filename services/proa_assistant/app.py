@@ -9,13 +9,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from proa.errors import InvalidInput, NotFound
 from proa.http import headers as names
 from proa.http.bodies import Receive, Scope, Send, encode_error
 from proa.http.ids import new_id
-from proa.http.serving import App, Health, operations
+from proa.http.serving import App
 from proa_assistant.exchange import Chat
 from proa_assistant.loading import Loaded
 
@@ -24,8 +24,8 @@ __all__ = ["make_app"]
 _REQUEST = names.REQUEST.encode()
 
 
-def make_app(chat: Chat, loaded: Loaded, health: Health) -> App:
-    """Every route of an assistant that serves one release."""
+def make_app(chat: Chat, loaded: Loaded, operations: list[BaseRoute]) -> App:
+    """Every route of an assistant that serves one release, and those that every process has."""
     served = orjson.dumps(
         {
             "release": str(loaded.ref),
@@ -42,7 +42,7 @@ def make_app(chat: Chat, loaded: Loaded, health: Health) -> App:
         routes=[
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/release", release),
-            *operations(health, chat.metrics.registry),
+            *operations,
         ],
         exception_handlers={HTTPException: _not_served},
     )

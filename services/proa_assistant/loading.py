@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proa.errors import Conflict, InvalidInput
+from proa.errors import Conflict, InvalidInput, NotFound
 from proa.guard.engine import Guard
 from proa.guard.policy import load_policy
 from proa.guard.prepare import Search, prepare
@@ -18,6 +18,7 @@ from proa.release.reference import ReleaseRef
 from proa.release.runtime import check as check_runtime
 from proa.release.selftest import parse_cases, run_cases
 from proa.retrieval.context import Packer, Template
+from proa.retrieval.embedder import find_weights
 from proa.retrieval.search import Searcher
 from proa.retrieval.tokens import EngineTokens
 
@@ -43,7 +44,8 @@ def load(ref: ReleaseRef, *, bundles: str, workdir: Path, weights: Path) -> Load
     Args:
         bundles: the bundle store's URL.
         workdir: where releases are laid out, each in a folder of its digest.
-        weights: the cache of embedder weights on this machine.
+        weights: folder below which weights of embedders lie; those which the bundle store holds
+            are laid out there.
 
     Raises:
         NotFound, Conflict: something pinned is missing, or has another digest.
@@ -51,7 +53,8 @@ def load(ref: ReleaseRef, *, bundles: str, workdir: Path, weights: Path) -> Load
         InvalidInput: it is no release of a language model, or one of its files is no such file.
     """
     folder = workdir / ref.digest.removeprefix("sha256:")
-    manifest = BundleStore.from_url(bundles).materialize(ref.digest, folder)
+    store = BundleStore.from_url(bundles)
+    manifest = store.materialize(ref.digest, folder)
     if manifest.name != ref.name:
         raise Conflict(f"{ref.short}: the manifest names {manifest.name!r}", code="corrupt")
     spec = manifest.llm
@@ -65,9 +68,19 @@ def load(ref: ReleaseRef, *, bundles: str, workdir: Path, weights: Path) -> Load
     guard = Guard(None if spec.guard is None else load_policy(folder / spec.guard))
     searcher = None
     if spec.retrieval is not None:
+        _lay_weights(store, spec.retrieval.embedder_digest, weights)
         searcher = Searcher.from_manifest(spec.retrieval, folder=folder, weights=weights)
     cases = _prove(manifest, folder, guard, searcher, packer)
     return Loaded(ref, manifest, spec, guard, searcher, packer, cases)
+
+
+def _lay_weights(store: BundleStore, digest: str, weights: Path) -> None:
+    """Weights that are not on this machine yet, from the store if it has them."""
+    try:
+        find_weights(weights, digest)
+    except NotFound:
+        if store.has(digest):
+            store.materialize_weights(digest, weights / digest.removeprefix("sha256:"))
 
 
 def _check_room(spec: LlmSpec) -> None:

@@ -1,152 +1,147 @@
-"""`python -m proa_controller`: the composition root of the controller on one machine."""
+"""`python -m proa_controller`: the composition root; on one machine by `--home`, else in a cluster.
+
+What each is made of stands in `home` and `clustered`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
-import threading
-from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-import httpx
 from prometheus_client import CollectorRegistry
 
-from proa.embedded.daemon import ensure_supervisor
-from proa.embedded.home import Home
-from proa.embedded.platform_file import read_platform
-from proa.embedded.workloads import WorkloadFiles
-from proa.errors import Conflict
-from proa.http.clock import WallClock
-from proa.http.serving import Health, operations, serve
-from proa.ledger.journal import Journal
-from proa.ledger.keys import KeyStore
-from proa.release.bundle import BundleStore
-from proa.release.registry import Registry
-from proa.rollout.freeze import read_freezes
+from proa.errors import ProaError
+from proa.http.serving import Health, metrics_listener, operations, serve
 from proa_controller.app import make_app
-from proa_controller.core import Controller
-from proa_controller.embedded import ProcessLauncher, ProcessWorkloads
-from proa_controller.gateways import Gateways
+from proa_controller.loop import Loop
 from proa_controller.metrics import ControllerMetrics
-from proa_controller.states import States, only_writer
-from proa_controller.truths import LabelTruths
+from proa_controller.process import Process
 from proa_controller.watcher import Watcher
-from proa_controller.world import World
 
 log = logging.getLogger("proa.controller")
 
+_HOME_SECONDS = 0.2
+_CLUSTER_SECONDS = 1.0
+_SYNC_SECONDS = 0.1
+_UNREAD = "the cluster was not read yet"
+_CLUSTER = ("workloads", "engines", "routes", "lease", "mlflow", "bundles", "gateways", "key_file")
+
 
 def main() -> None:
-    """Read the command line and run until SIGTERM, as the only controller of this home."""
-    parser = argparse.ArgumentParser(prog="proa_controller", description="The rollout controller.")
-    parser.add_argument("--home", type=Path, required=True, help="the platform's home folder")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--tick-seconds", type=float, default=0.2)
-    parser.add_argument("--alias-seconds", type=float, default=2.0)
-    parser.add_argument("--slot-seconds", type=float, default=300.0)
-    options = parser.parse_args()
+    """Read the command line and run until SIGTERM."""
+    parser = _parser()
+    asked = parser.parse_args()
+    missing = [name for name in _CLUSTER if getattr(asked, name) is None]
+    if missing if asked.home is None else len(missing) < len(_CLUSTER):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in _CLUSTER)
+        parser.error(f"expected either --home, or all of {flags}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    home = Home(options.home)
+    for noisy in ("httpx", "urllib3"):  # faults reach people in words of ours
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        with only_writer(home.rollouts):
-            _run(home, options)
-    except Conflict as error:
+        with _chosen(asked) as process:
+            _run(process, asked)
+    except ProaError as error:
         log.error("%s", error)
         raise SystemExit(error.exit_code) from error
 
 
-def _run(home: Home, options: argparse.Namespace) -> None:
+def _chosen(asked: argparse.Namespace) -> AbstractContextManager[Process]:
+    if asked.home is not None:
+        from proa_controller.home import at_home
+
+        return at_home(asked)
+    from proa_controller.clustered import in_cluster
+
+    return in_cluster(asked)
+
+
+def _run(process: Process, asked: argparse.Namespace) -> None:
     """Put the parts together and serve."""
-    registry = CollectorRegistry()
-    controller = compose(home)
-    metrics = ControllerMetrics(registry, controller)
-    loop = Loop(controller, options.tick_seconds, keep=lambda: ensure_supervisor(home))
+    registry, health = CollectorRegistry(), Health()
+    controller, leadership = process.controller, process.leadership
+    metrics = ControllerMetrics(registry, controller, leadership)
+    # A cluster's changes are watched, and poke the loop; a home's are looked for.
+    seconds = asked.tick_seconds or (_HOME_SECONDS if leadership is None else _CLUSTER_SECONDS)
+    loop = Loop(controller, seconds, before=process.before)
     watcher = Watcher(
-        controller, Registry(read_platform(home).urls["mlflow"]), options.alias_seconds
+        controller,
+        process.aliases,
+        asked.alias_seconds,
+        may=None if leadership is None else lambda: leadership.leading,
     )
-    health = Health()
-    keys = KeyStore(home.ledger)
+    common = operations(health, registry, metrics=asked.metrics_port is None)
     app = make_app(
-        controller, keys, operations(health, registry), slot_seconds=options.slot_seconds
+        controller, process.keys, common, slot_seconds=asked.slot_seconds, leadership=leadership
     )
+    waiting: list[asyncio.Task[None]] = []
 
     async def start() -> None:
+        if process.ledger is not None:
+            from proa.ledger.open import get_ready
+
+            waiting.append(asyncio.create_task(get_ready(process.ledger, health)))
+        process.start(loop.poke)
+        health.set_unready(_UNREAD, "cluster")
+        waiting.append(asyncio.create_task(_until_synced(process, health)))
         loop.start()
         watcher.start()
 
     async def stop() -> None:
-        watcher.stop()
-        loop.stop()
-        keys.close()
+        for task in waiting:
+            task.cancel()
+        with ExitStack() as stack:
+            stack.callback(process.close)
+            watcher.stop()
+            loop.stop()
 
     metrics.publish()
-    serve(app, host=options.host, port=options.port, health=health, on_start=start, on_drain=stop)
-
-
-def compose(home: Home) -> Controller:
-    """The controller of a home folder, its parts chosen."""
-    platform = read_platform(home)
-    bundles = BundleStore(home.bundles)
-    key = home.key("controller").read_text().strip()
-    gateway = httpx.Client(
-        base_url=platform.urls["gateway"],
-        headers={"authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(2.0),
-    )
-    monitor = httpx.Client(
-        base_url=platform.urls["monitor"],
-        headers={"authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(10.0, connect=1.0),
-    )
-    world = World(
-        workloads=ProcessWorkloads(WorkloadFiles(home)),
-        launcher=ProcessLauncher(home, platform, bundles),
-        routes=home.routes_file,
-        gateways=Gateways([gateway]),
-        bundles=bundles,
-        engines=lambda: frozenset(read_platform(home).engines),
-        truths=LabelTruths(monitor),
-    )
-    return Controller(
-        states=States(home.rollouts, home.rollouts / "evidence"),
-        journal=Journal(home.journal),
-        bundles=bundles,
-        world=world,
-        clock=WallClock(),
-        freezes=lambda: read_freezes(home.freeze_file),
+    serve(
+        app,
+        host=asked.host,
+        port=asked.port,
+        also=metrics_listener(registry, asked.host, asked.metrics_port),
+        health=health,
+        drain_seconds=asked.drain_seconds,
+        on_start=start,
+        on_drain=stop,
     )
 
 
-class Loop:
-    """The thread that ticks, and keeps the supervisor running as the supervisor keeps this one."""
+async def _until_synced(process: Process, health: Health) -> None:
+    """Not ready before what this process answers from was seen once."""
+    while not process.synced():
+        health.set_unready(_UNREAD, "cluster")
+        await asyncio.sleep(_SYNC_SECONDS)
+    health.set_ready("cluster")
 
-    def __init__(
-        self, controller: Controller, seconds: float, *, keep: Callable[[], object]
-    ) -> None:
-        self._controller = controller
-        self._seconds = seconds
-        self._keep = keep
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
 
-    def start(self) -> None:
-        """Begin to tick."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the tick under way."""
-        self._stop.set()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            try:
-                self._keep()
-                self._controller.tick()
-            except Exception:
-                log.exception("a tick failed and is tried again")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="proa_controller", description="The rollout controller.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--metrics-port", type=int, help="/metrics apart; by default on --port")
+    parser.add_argument("--drain-seconds", type=float, default=20.0)
+    parser.add_argument("--tick-seconds", type=float)
+    parser.add_argument("--alias-seconds", type=float, default=2.0)
+    parser.add_argument("--slot-seconds", type=float, default=300.0)
+    parser.add_argument("--home", type=Path, help="one machine: the platform's home folder")
+    cluster = parser.add_argument_group("in a cluster, all but --monitor and one of --ledger")
+    cluster.add_argument("--workloads", help="deployments://NAMESPACE,…: where models run")
+    cluster.add_argument("--engines", help="configmaps://NAMESPACE,…?label=KEY")
+    cluster.add_argument("--routes", help="configmap://NAMESPACE/NAME")
+    cluster.add_argument("--lease", help="NAMESPACE/NAME: who leads")
+    cluster.add_argument("--ledger", metavar="URL", help="sqlite:////path/ledger.db")
+    cluster.add_argument("--ledger-file", type=Path, metavar="FILE", help="holds the URL")
+    cluster.add_argument("--mlflow", metavar="URL", help="log-in: ~/.mlflow/credentials")
+    cluster.add_argument("--bundles", metavar="URL", help="file:///folder or s3://bucket/prefix")
+    cluster.add_argument("--gateways", help="http://HEADLESS-SERVICE.NAMESPACE.svc:PORT")
+    cluster.add_argument("--monitor", metavar="URL", help="asked for labels of a shadow")
+    cluster.add_argument("--key-file", metavar="FILE", help="this process' key for the gateways")
+    return parser
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -41,18 +41,21 @@ class Admission(Desk):
         record = self._records.get(name, Record())
         try:
             lines = self._journal.lines(name, after=record.seq, limit=-1)
-        except (sqlite3.Error, OSError) as error:
+        except (Unavailable, OSError) as error:
             raise Unavailable(f"the journal cannot be read: {error}") from error
         self._records[name] = record.add(line.to_json() for line in lines)
         return record
 
     def _last_record(self, name: str) -> Record:
         """The record as far as it can be read: turns and status go on without the journal."""
+        began = time.monotonic()
         try:
-            return self._record(name)
+            if not self._rests():
+                return self._record(name)
         except Unavailable as error:
             log.warning("%s: %s", name, error)
-            return self._records.get(name, Record())
+            self._rest_after(began)
+        return self._records.get(name, Record())
 
     def _rules(self, record: Record) -> Rules:
         return parse_rules(record.section)

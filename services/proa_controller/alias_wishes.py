@@ -49,6 +49,22 @@ class AliasWishes(Wishes):
                 aliases = state.aliases.moved(found, _BY_CHAMPION)
                 self._commit(state, replace(state, aliases=aliases), [])
 
+    def seed(self, found: ReleaseRef) -> None:
+        """The alias `champion` of a model that runs nothing yet: that is a request, once.
+
+        Of a model that runs something it is none: the workload is the truth.
+        """
+        with self._lock:
+            state = self._states.find(found.name)
+            if state is None or (state.phase, state.applied) != ("idle", None):
+                return
+            if found not in (
+                state.aliases.asked,
+                state.aliases.wish and state.aliases.wish.release,
+            ):
+                aliases = state.aliases.moved(found, _BY_CHAMPION)
+                self._commit(state, replace(state, aliases=aliases), [])
+
     def challenger_says(self, name: str, release: ReleaseRef | None) -> None:
         """What the alias `challenger` points to now, or None."""
         with self._lock:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.applications import Starlette
@@ -21,11 +22,15 @@ from proa.errors import InvalidInput, NotFound, Unavailable
 from proa.http.bodies import decode_object, read_body
 from proa.http.faults import error_handlers
 from proa.http.rights import ADMIN, APPROVE, JUDGE, PROMOTE, READ
+from proa.http.serving import App
 from proa.ledger.journal import Head
 from proa.ledger.keys import Key, KeyStore
 from proa.release.reference import ReleaseRef
 from proa.rollout.people import By, person_of, reason_of
 from proa_controller.core import Controller
+
+if TYPE_CHECKING:
+    from proa_controller.leadership import Leadership
 
 log = logging.getLogger("proa.controller")
 _EVIDENCE_LIMIT = 256 << 20
@@ -34,12 +39,23 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(
-    controller: Controller, keys: KeyStore, operations: list[BaseRoute], *, slot_seconds: float
-) -> Starlette:
-    """The ASGI application over a controller; `slot_seconds` bounds the wait for a challenger."""
-    api = _Api(controller, keys, slot_seconds)
+    controller: Controller,
+    keys: KeyStore,
+    operations: list[BaseRoute],
+    *,
+    slot_seconds: float,
+    leadership: Leadership | None = None,
+) -> App:
+    """The ASGI application over a controller.
+
+    Args:
+        slot_seconds: bounds the wait for a challenger.
+        leadership: who of several controllers may act; None where there is only one.
+    """
+    api = _Api(controller, keys, slot_seconds, leadership)
     one = "/v1/models/{name}"
     routes = [
+        Route("/v1/platform", api.platform),
         Route("/v1/models", api.models),
         Route("/v1/journal", api.journal),
         Route(one, api.status),
@@ -62,16 +78,38 @@ def make_app(
         Route(f"{one}/abort", api.abort, methods=["POST"]),
         Route(f"{one}/pause", api.pause, methods=["POST"]),
         Route(f"{one}/resume", api.resume, methods=["POST"]),
+        Route(f"{one}/retraining", api.retraining, methods=["POST"]),
         *operations,
     ]
-    return Starlette(routes=routes, exception_handlers=error_handlers("controller", log))
+    app = Starlette(routes=routes, exception_handlers=error_handlers("controller", log))
+    if leadership is None:
+        return app
+    from proa_controller.leadership import LeaderOnly
+
+    return LeaderOnly(app, leadership)
 
 
 class _Api:
-    def __init__(self, controller: Controller, keys: KeyStore, slot_seconds: float) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        keys: KeyStore,
+        slot_seconds: float,
+        leadership: Leadership | None,
+    ) -> None:
         self._controller = controller
         self._keys = keys
         self._slot_seconds = slot_seconds
+        self._leadership = leadership
+
+    async def platform(self, request: Request) -> Response:
+        """Who leads, the routes' generation, and every gateway."""
+        self._key(request, READ)
+        told = await run_in_threadpool(self._controller.platform)
+        leads = {"leader": None, "identity": socket.gethostname(), "leading": True}
+        if self._leadership is not None:
+            leads = self._leadership.to_json()
+        return _json({**leads, **told})
 
     async def models(self, request: Request) -> Response:
         self._key(request, READ)
@@ -290,6 +328,26 @@ class _Api:
 
     async def resume(self, request: Request) -> Response:
         return await self._hold(request, paused=False)
+
+    async def retraining(self, request: Request) -> Response:
+        """Write down that a new release is asked for, and why."""
+        key, name = self._key(request, PROMOTE), request.path_params["name"]
+        body = await _body(request)
+        caller, reason = (
+            Caller.of(key, body),
+            reason_of(_text(body, "reason"), required="retraining"),
+        )
+        asked = await run_in_threadpool(
+            lambda: self._controller.ask_retraining(
+                name,
+                cause=_text(body, "cause", "asked"),
+                evidence=_text(body, "evidence", ""),
+                who=caller.who,
+                reason=reason,
+                by=caller.by,
+            )
+        )
+        return _json(asked)
 
     async def _hold(self, request: Request, *, paused: bool) -> Response:
         return await self._wish(request, partial(self._controller.pause, paused=paused), status=200)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from proa.http.clock import rfc3339
+from proa.http.ids import new_id
 from proa.ledger.journal import Head, Line
 from proa.release.reference import ReleaseRef
+from proa.rollout.machine import Entry
 from proa.rollout.people import UNKNOWN, By
 from proa.rollout.rules import parse_rules
 from proa.rollout.state import Rollout, desired
 from proa_controller.alias_wishes import AliasWishes
-from proa_controller.decisions import Decisions
+from proa_controller.retraining import Retraining
 from proa_controller.verdicts import Slot, Verdicts
 
 __all__ = ["Controller", "Slot"]
@@ -21,7 +23,7 @@ __all__ = ["Controller", "Slot"]
 log = logging.getLogger("proa.controller")
 
 
-class Controller(Verdicts, AliasWishes, Decisions):
+class Controller(Verdicts, AliasWishes, Retraining):
     """All models of one platform. Every public method is safe to call from any thread."""
 
     # Releases
@@ -66,7 +68,37 @@ class Controller(Verdicts, AliasWishes, Decisions):
                 return None
             return self.take_rules(release.name, rollout, who=who, by=by, may_loosen=may_loosen)
 
+    def adopt(self, name: str, kind: str, running: ReleaseRef | None) -> None:
+        """Take in a workload of a model that is not known here: what runs is its champion."""
+        with self._lock:
+            if self._states.find(name) is not None:
+                return
+            state = Rollout(name, kind, champion=running, applied=running)
+            entries = {}
+            if running is not None:
+                entry = Entry("adopted", running, "proa-controller", "it was found running")
+                entries[f"{name}:adopted:{new_id()}"] = entry
+            self._write_down(state, entries)
+
+    def take_over(self) -> None:
+        """Another controller may have written since: forget what only held without it."""
+        with self._lock:
+            self._lines.clear()
+            self._silent.clear()
+            self._records.clear()
+
     # Reading
+
+    def platform(self) -> dict[str, Any]:
+        """The routes' generation, and every gateway's."""
+        return {
+            "routes": {"generation": self.routes_generation()},
+            "gateways": self._world.gateways(),
+        }
+
+    def routes_generation(self) -> int:
+        """Of the routes last written; 0 before the first."""
+        return self._world.routes_generation()
 
     def names(self) -> list[str]:
         """Every known model."""

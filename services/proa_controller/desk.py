@@ -9,13 +9,14 @@ is ever journaled that did not happen. While the journal cannot be written the l
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from proa.errors import Conflict, InvalidInput, NotFound, ProaError, Refused
+from proa.errors import Conflict, InvalidInput, NotFound, ProaError, Refused, Unavailable
 from proa.http.clock import Clock, SteadyClock, rfc3339
+from proa.ledger.evidence import EvidenceStore
 from proa.ledger.journal import Journal
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest
@@ -27,15 +28,35 @@ from proa_controller.world import Sight, World
 
 log = logging.getLogger("proa.controller")
 
+_REST: Final = 10
+"""Parts of rest after one part of waiting in vain for the ledger."""
+
+Tell = Callable[[str, machine.Entry], None]
+"""Told of each entry of a model once it is stored; must return at once and raise nothing."""
+
 
 class Desk:
-    """The parts, and how a transition is written down."""
+    """The parts, and how a transition is written down.
+
+    Args:
+        tell: for people who look at the workloads and not into the journal.
+    """
 
     def __init__(
-        self, *, states: States, journal: Journal, bundles: BundleStore, world: World, clock: Clock
+        self,
+        *,
+        states: States,
+        journal: Journal,
+        evidence: EvidenceStore,
+        bundles: BundleStore,
+        world: World,
+        clock: Clock,
+        tell: Tell = lambda _, __: None,
     ) -> None:
         self._states = states
         self._journal = journal
+        self._evidence = evidence
+        self._tell = tell
         self._bundles = bundles
         self._world = world
         self._clock = clock
@@ -43,6 +64,7 @@ class Desk:
         self._lock = threading.RLock()
         self._lines: dict[str, list[dict[str, Any]]] = {}
         self._silent: set[str] = set()
+        self._rest_until = float("-inf")
         self._faults: dict[str, str | None] = {}
 
     # The loop
@@ -54,7 +76,7 @@ class Desk:
             for name in self._states.names():
                 turns[name] = None
                 try:
-                    turns[name] = self._turn(self._states.get(name))
+                    turns[name] = self._turn(self._state(name))
                 except ProaError as error:
                     log.warning("%s: %s", name, error)
                 except Exception:
@@ -111,6 +133,8 @@ class Desk:
         waiting = [*self._waiting(state.model), *lines]
         self._states.put(state, waiting)
         self._lines[state.model] = waiting
+        for entry in entries.values():
+            self._tell(state.model, entry)
         self._flush(state.model)
 
     def _waiting(self, model: str) -> list[dict[str, Any]]:
@@ -121,16 +145,26 @@ class Desk:
 
     def _flush(self, model: str) -> None:
         waiting = self._waiting(model)
-        while waiting:
+        while waiting and not self._rests():
+            began = time.monotonic()
             try:
                 self._journal.append(**waiting[0])
-            except (sqlite3.Error, OSError) as error:
+            except (Unavailable, OSError) as error:
                 if model not in self._silent:
                     log.error("%s: the journal cannot be written, its lines wait: %s", model, error)
                 self._silent.add(model)
+                self._rest_after(began)
                 return
             waiting.pop(0)
-        self._silent.discard(model)
+            self._silent.discard(model)
+
+    def _rests(self) -> bool:
+        """Whether the ledger did not answer a moment ago: turns must not wait for it each time."""
+        return time.monotonic() < self._rest_until
+
+    def _rest_after(self, began: float) -> None:
+        now = time.monotonic()
+        self._rest_until = now + _REST * (now - began)
 
     def _whole(self, release: ReleaseRef) -> Manifest:
         """A release's manifest from the store, verified.

@@ -32,8 +32,16 @@ class ProcessWorkloads:
     def __init__(self, files: WorkloadFiles) -> None:
         self._files = files
 
-    def apply(self, name: str, template: Template, *, after: int) -> int:
-        """Write the template under this name."""
+    def apply(
+        self,
+        name: str,
+        template: Template,
+        *,
+        after: int,
+        replicas: int | None = None,
+        cause: str = "",
+    ) -> int:
+        """Write the template under this name; there is always one process of it."""
         return self._files.apply(Workload(name, template), after=after)
 
     def status(self, name: str) -> Deployed:
@@ -104,10 +112,13 @@ class ProcessLauncher:
             drain_seconds=_DRAIN_SECONDS[manifest.kind] + _FLUSH_SECONDS,
         )
 
-    def progress(self, ref: ReleaseRef, manifest: Manifest) -> str | None:
+    def progress(self, ref: ReleaseRef) -> str | None:
         """How far the build of a release's runtime is, for people; None when none is under way."""
         build = self._builds.get(ref.digest)
-        if build is None or build.future.done() or manifest.runtime.requirements is None:
+        if build is None or build.future.done() or not self._bundles.has(ref.digest):
+            return None
+        manifest = self._bundles.manifest(ref.digest)
+        if manifest.runtime.requirements is None:
             return None
         lock = {file.path: file.sha256 for file in manifest.files}[manifest.runtime.requirements]
         return progress_of(self._home.runtimes, lock) or "the runtime waits to be built"

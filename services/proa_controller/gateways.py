@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,37 @@ from proa.release.reference import ReleaseRef
 
 @dataclass(frozen=True, slots=True)
 class Gateways:
-    """Every gateway replica, asked one after the other."""
+    """Every gateway replica, asked one after the other.
 
-    clients: Sequence[httpx.Client]
+    Attributes:
+        clients: one per gateway; gone through anew at every question.
+        known_ready: somebody else says that each of them is ready: one that does not answer is
+            no reason to go on without it, but to wait until it is no longer said to be ready.
+    """
+
+    clients: Iterable[httpx.Client]
+    known_ready: bool = False
 
     def loaded(self, generation: int) -> bool:
-        """Whether every gateway that answers has loaded this generation, and at least one has.
+        """Whether every gateway has loaded this generation, and there is at least one.
 
         A gateway that is down is restarted by somebody else and reads the newest routes first.
         """
         answers = [self._ask(client, "/proa/v1/routes") for client in self.clients]
+        if self.known_ready and None in answers:
+            return False
         loaded = [answer["generation"] >= generation for answer in answers if answer is not None]
         return bool(loaded) and all(loaded)
+
+    def report(self) -> list[dict[str, Any]]:
+        """Every gateway's address, whether it answers, and the generation it routes by."""
+        found = []
+        for client in self.clients:
+            answer = self._ask(client, "/proa/v1/routes")
+            generation = None if answer is None else answer["generation"]
+            url = str(client.base_url).rstrip("/")
+            found.append({"url": url, "ready": answer is not None, "generation": generation})
+        return found
 
     def tallies(
         self, model: str, since: str, *, until: str | None = None, purpose: str = "user"

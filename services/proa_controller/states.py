@@ -1,23 +1,20 @@
-"""Where the controller keeps what it must remember: one file per model, written atomically.
+"""Where the controller keeps what it must remember: one JSON object per model, written at once.
 
-In the cluster the same JSON lives in ConfigMap `proa-rollout-NAME`.
+A file here; ConfigMap `proa-rollout-NAME` in a cluster (`configmap_states`).
 """
 
 from __future__ import annotations
 
 import fcntl
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, Protocol
 
 from proa.embedded.files import read_json, write_json
-from proa.errors import Conflict, NotFound
+from proa.errors import Conflict
 from proa.rollout.state import Rollout, parse_rollout
 
 _UNWRITTEN = "unwritten"
@@ -48,61 +45,61 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-_HEX = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class States:
-    """Rollout states in `folder`, evidence of verdicts in `evidence`."""
-
-    folder: Path
-    evidence: Path
+class States(Protocol):
+    """Rollout states, each with the journal lines that go with it."""
 
     def names(self) -> list[str]:
         """Every model with a state."""
-        return sorted(path.stem for path in self.folder.glob("*.json"))
 
     def find(self, name: str) -> Rollout | None:
         """The state of a model, or None."""
-        path = self.folder / f"{name}.json"
-        if not path.exists():
-            return None
-        value = read_json(path)
-        return parse_rollout({key: value[key] for key in value if key != _UNWRITTEN})
-
-    def get(self, name: str) -> Rollout:
-        """The state of a known model."""
-        state = self.find(name)
-        if state is None:
-            raise NotFound(f"no rollout state of {name!r}")
-        return state
 
     def unwritten(self, name: str) -> list[dict[str, Any]]:
         """Journal lines stored with a state which may not be in the journal yet."""
-        path = self.folder / f"{name}.json"
-        return list(read_json(path).get(_UNWRITTEN, [])) if path.exists() else []
 
     def put(self, state: Rollout, unwritten: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Store a state and the journal lines that go with it; on disk when this returns."""
-        value = {**state.to_json(), _UNWRITTEN: list(unwritten)}
-        write_json(self.folder / f"{state.model}.json", value)
-
-    def keep_evidence(self, digest: str, evidence: Mapping[str, Any]) -> None:
-        """Store the evidence of a verdict under its digest: the very bytes that have it."""
-        self.evidence.mkdir(parents=True, exist_ok=True)
-        path = self.evidence / f"{digest.removeprefix('sha256:')}.json"
-        if not path.exists():
-            temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(orjson.dumps(dict(evidence), option=orjson.OPT_SORT_KEYS))
-            temporary.replace(path)
-
-    def evidence_of(self, digest: str) -> bytes:
-        """The evidence stored under a digest, as JSON.
+        """Store a state and the journal lines that go with it; durable when this returns.
 
         Raises:
-            NotFound: there is none.
+            Conflict: somebody else wrote it since it was last read here; nothing was stored.
         """
-        path = self.evidence / f"{digest.removeprefix('sha256:')}.json"
-        if not _HEX.fullmatch(path.stem) or not path.is_file():
-            raise NotFound(f"no evidence {digest} is kept here", code="unknown_evidence")
-        return path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class FileStates:
+    """`States` in a folder."""
+
+    folder: Path
+
+    def names(self) -> list[str]:
+        """Every model with a file."""
+        return sorted(path.stem for path in self.folder.glob("*.json"))
+
+    def find(self, name: str) -> Rollout | None:
+        """What the model's file says."""
+        path = self.folder / f"{name}.json"
+        return open_state(read_json(path)) if path.exists() else None
+
+    def unwritten(self, name: str) -> list[dict[str, Any]]:
+        """The lines in the model's file."""
+        path = self.folder / f"{name}.json"
+        return lines_of(read_json(path)) if path.exists() else []
+
+    def put(self, state: Rollout, unwritten: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Replace the model's file."""
+        write_json(self.folder / f"{state.model}.json", close_state(state, unwritten))
+
+
+def close_state(state: Rollout, unwritten: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """State and lines as one JSON object."""
+    return {**state.to_json(), _UNWRITTEN: list(unwritten)}
+
+
+def open_state(value: Mapping[str, Any]) -> Rollout:
+    """The state in what `close_state` made."""
+    return parse_rollout({key: value[key] for key in value if key != _UNWRITTEN})
+
+
+def lines_of(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The lines in what `close_state` made."""
+    return list(value.get(_UNWRITTEN, []))

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proa.errors import Conflict, InvalidInput, Refused
+import orjson
+
+from proa.errors import Conflict, InvalidInput, NotFound, Refused
 from proa.exam.loosening import loosened, summarize
 from proa.exam.verdict import Verdict, judge
 from proa.http.clock import rfc3339
 from proa.http.ids import new_id
+from proa.release.manifest import Manifest
 from proa.release.reference import ReleaseRef
 from proa.rollout import machine
 from proa.rollout.people import UNKNOWN, By
@@ -47,7 +50,7 @@ class Verdicts(Admission):
             state = self._state(release.name)
             self._refuse_revoked(release)
             manifest = self._whole(release)
-            self._world.require_engine(manifest)
+            self._require_engine(release, manifest)
             if held is not None and (state.slot, state.candidate) == (held, release):
                 self._commit(state, machine.keep_slot(state, held, self._now()), [])
                 return Slot(held, release, state.champion, manifest.runtime.fingerprint())
@@ -57,6 +60,15 @@ class Verdicts(Admission):
             self._commit(state, after, [])
             self._world.act(after, self._world.look(release.name))
             return slot
+
+    def _require_engine(self, release: ReleaseRef, manifest: Manifest) -> None:
+        try:
+            self._world.require_engine(manifest)
+        except Refused as refusal:
+            details = {"code": refusal.code, "hint": refusal.hint}
+            entry = machine.Entry("refused", release, "gate", refusal.message, details)
+            self._tell(release.name, entry)
+            raise
 
     def slot_ready(self, slot: Slot) -> bool:
         """Whether the candidate answers in the slot and every gateway knows the way to it.
@@ -96,7 +108,15 @@ class Verdicts(Admission):
         Raises:
             NotFound: there is none under this digest.
         """
-        return self._states.evidence_of(digest)
+        text = self._evidence.get(digest)
+        if text is None:
+            raise NotFound(f"no evidence {digest} is kept here", code="unknown_evidence")
+        return text.encode()
+
+    def _keep(self, digest: str, evidence: Mapping[str, Any]) -> None:
+        """Store the evidence under its digest: the very bytes that have it."""
+        text = orjson.dumps(dict(evidence), option=orjson.OPT_SORT_KEYS).decode()
+        self._evidence.put(digest, text)
 
     def release_slot(self, name: str, slot: str) -> None:
         """End a gate; harmless when the slot is no longer held."""
@@ -126,7 +146,7 @@ class Verdicts(Admission):
         with self._lock:
             state = self._state(name)
             self._check_evidence(state, slot, verdict)
-            self._states.keep_evidence(verdict.evidence, evidence)
+            self._keep(verdict.evidence, evidence)
             examined = _examined(self._record(name), verdict, evidence, tasks)
             self._append(
                 f"{name}:judged:{slot}",
@@ -171,7 +191,7 @@ class Verdicts(Admission):
                 )
         with self._lock:
             self._refuse_revoked(release)
-            self._states.keep_evidence(verdict.evidence, evidence)
+            self._keep(verdict.evidence, evidence)
             examined = _examined(self._record(release.name), verdict, evidence, tasks)
             details = {**verdict.to_json(), "examined": examined, "by": by.to_json()}
             details["source"] = dict(source)
@@ -206,7 +226,7 @@ class Verdicts(Admission):
         with self._lock:
             state = self._state(name)
             self._check_evidence(state, slot, verdict)
-            self._states.keep_evidence(verdict.evidence, evidence)
+            self._keep(verdict.evidence, evidence)
             count = len(evidence["candidate_results"])
             reason = reason or f"{count} answered, nothing proven worse"
             details = {**verdict.to_json(), "good": not faults, "by": by.to_json()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from proa.errors import ProaError, Unavailable
@@ -36,12 +36,24 @@ class Aliases(Protocol):
 
 
 class Watcher:
-    """One thread that looks every `seconds`."""
+    """One thread that looks every `seconds`.
 
-    def __init__(self, controller: Controller, registry: Aliases, seconds: float) -> None:
+    Args:
+        may: asked before every look; it is left out when the answer is no.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        registry: Aliases,
+        seconds: float,
+        *,
+        may: Callable[[], bool] | None = None,
+    ) -> None:
         self._controller = controller
         self._registry = registry
         self._seconds = seconds
+        self._may = may
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aliases", daemon=True)
 
@@ -55,6 +67,8 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
+            if self._may is not None and not self._may():
+                continue
             try:
                 self.look()
             except Exception:
@@ -93,9 +107,11 @@ class Watcher:
     def _report(self, name: str, found: Pointer | None) -> str | None:
         """Make `champion` say what serves; return why it cannot be said."""
         champion, reported = self._controller.reported(name)
-        if champion is None:
-            return None
         release = _release(name, found)
+        if champion is None:
+            if release is not None:
+                self._controller.seed(release)
+            return None
         if release == champion:
             self._controller.champion_reported(champion)
             return None

@@ -6,14 +6,13 @@ The machine's rules never touch anything; this is where they meet what runs.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from proa.embedded.files import read_json, write_json
 from proa.embedded.parts import RESERVED
-from proa.errors import InvalidInput, ProaError, Refused
+from proa.errors import InvalidInput, ProaError, Refused, Unavailable
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest
 from proa.release.reference import ReleaseRef
@@ -23,6 +22,7 @@ from proa.rollout.state import Rollout, desired
 from proa.rollout.workloads import Deployed, Workloads
 from proa_controller.canary import Canaries, Truths
 from proa_controller.gateways import Gateways
+from proa_controller.routes import Routes
 
 log = logging.getLogger("proa.controller")
 
@@ -37,7 +37,7 @@ class Launcher(Protocol):
             Refused: the runtime cannot be built.
         """
 
-    def progress(self, ref: ReleaseRef, manifest: Manifest) -> str | None:
+    def progress(self, ref: ReleaseRef) -> str | None:
         """How far that build is, for people; None when none is under way."""
 
 
@@ -57,7 +57,7 @@ class World:
         *,
         workloads: Workloads,
         launcher: Launcher,
-        routes: Path,
+        routes: Routes,
         gateways: Gateways,
         bundles: BundleStore,
         engines: Callable[[], frozenset[str]],
@@ -94,7 +94,7 @@ class World:
     def _track(self, name: str, deployed: Deployed, wanted: ReleaseRef | None) -> Track:
         release, why = self._refused.get(name, (None, ""))
         refused = why if wanted is not None and release == wanted else None
-        return Track(deployed.release, deployed.ready, deployed.failed, refused)
+        return Track(deployed.release, deployed.ready, deployed.failed, refused, deployed.stale)
 
     def act(self, state: Rollout, sight: Sight) -> None:
         """Make the workloads of one model as they should be."""
@@ -104,29 +104,61 @@ class World:
         if want.champion is None:
             if intended and present.template_release is not None:
                 self._workloads.delete(state.model)
-        elif want.champion != present.template_release and (
-            intended or present.template_release is None
-        ):
-            self._write(state.model, want.champion, "champion", present.generation)
+        elif want.champion == present.template_release:
+            if present.stale:
+                self._write(state, state.model, want.champion, "champion", present)
+        elif intended or present.template_release is None:
+            self._write(state, state.model, want.champion, "champion", present)
         name, present = _challenger(state.model), sight.challenger
         if want.challenger is None:
             self._refused.pop(name, None)
-            if present.template_release is not None:
+            if present.template_release is not None or present.stale:
                 self._workloads.delete(name)
-        elif present.template_release != want.challenger:
-            self._write(name, want.challenger, "challenger", present.generation)
+        elif (
+            present.template_release != want.challenger
+            or present.stale
+            or present.replicas != self._needed(state, sight)
+        ):
+            self._write(state, name, want.challenger, "challenger", present, sight)
 
-    def _write(self, name: str, release: ReleaseRef, track: str, generation: int) -> None:
-        """Write a template, unless somebody else wrote one since `generation` was seen."""
+    def _needed(self, state: Rollout, sight: Sight) -> int | None:
+        """How many processes a challenger needs for its share of the traffic; None: always one.
+
+        One that is kept warm must be able to take all of it.
+        """
+        total = sight.champion.replicas
+        if total is None:
+            return None
+        share = 100 if state.phase in ("idle", "returning") else desired(state).weight
+        return max(1, math.ceil(total * share / 100))
+
+    def _write(
+        self,
+        state: Rollout,
+        name: str,
+        release: ReleaseRef,
+        track: str,
+        present: Deployed,
+        sight: Sight | None = None,
+    ) -> None:
+        """Write a template, unless somebody else wrote one since `present` was seen."""
         try:
             manifest = self._bundles.manifest(release.digest)
             template = self._launcher.template(release, manifest, track)
             if template is not None:
-                self._workloads.apply(name, template, after=generation)
+                self._workloads.apply(
+                    name,
+                    template,
+                    after=present.generation,
+                    replicas=None if sight is None else self._needed(state, sight),
+                    cause=_cause(state, release),
+                )
         except ProaError as error:
             if error.code == "template_changed":
                 log.info("%s: %s", name, error)  # a person was quicker: the next turn follows them
                 return
+            if isinstance(error, Unavailable):
+                raise  # not the release's fault: this turn is tried again
             if self._refused.get(name) != (release, error.message):
                 log.warning("%s: %s", release.short, error)
             self._refused[name] = (release, error.message)
@@ -137,10 +169,9 @@ class World:
         """How far the build of a runtime is that this model waits for."""
         want = desired(state)
         for release in (want.challenger, want.champion):
-            if release is not None and self._bundles.has(release.digest):
-                told = self._launcher.progress(release, self._bundles.manifest(release.digest))
-                if told is not None:
-                    return told
+            told = None if release is None else self._launcher.progress(release)
+            if told is not None:
+                return told
         return None
 
     def forget(self, model: str) -> None:
@@ -173,7 +204,7 @@ class World:
             turns: each model's state and what was seen of it; None for a model whose turn failed:
                 its routes stay as they are.
         """
-        previous = self._read_routes()
+        previous = self._routes.read()
         before = previous["models"] if previous else {}
         models = {
             name: before.get(name) if turn is None else self._model(*turn, before.get(name, {}))
@@ -181,19 +212,30 @@ class World:
         }
         document = next_routes(previous, {name: m for name, m in models.items() if m is not None})
         if document is not None:
-            write_json(self._routes, document)
+            self._routes.write(document)
 
     def _model(self, state: Rollout, sight: Sight, before: Mapping[str, Any]) -> dict[str, Any]:
         want = desired(state)
         # Weight is for the release it was given to: what ran in the slot before gets none.
         served = sight.challenger.ready and sight.challenger.release == want.challenger
-        weight = want.weight if served else 0
+        weight = self._weight(state, sight, before) if served else 0
         return model_routes(
             state.kind,
             champion=_backend(sight.champion, 100 - weight),
             challenger=_backend(sight.challenger, weight),
             unit=self._unit(state.champion, before.get("unit")),
             shadow=served and state.phase == "canary" and want.weight == 0,
+        )
+
+    def _weight(self, state: Rollout, sight: Sight, before: Mapping[str, Any]) -> int:
+        """A step's new weight waits until there are processes enough to carry it."""
+        want, capacity = desired(state), sight.challenger.capacity
+        needed = self._needed(state, sight)
+        if state.phase != "canary" or capacity is None or needed is None or capacity >= needed:
+            return want.weight
+        track = before.get("tracks", {}).get("challenger", {})
+        return (
+            min(want.weight, track["weight"]) if track.get("release") == str(want.challenger) else 0
         )
 
     def _unit(self, champion: ReleaseRef | None, before: str | None) -> str | None:
@@ -210,16 +252,13 @@ class World:
                 self._units[champion.digest] = None if classic is None else classic.entity
         return self._units[champion.digest]
 
-    def _read_routes(self) -> Mapping[str, Any] | None:
-        return read_json(self._routes) if self._routes.exists() else None
-
     def _routed(self, state: Rollout) -> bool:
         # At rest nothing waits for the gateways: they are not asked at every tick.
         return state.phase == "idle" or self.routed(state)
 
     def routed(self, state: Rollout) -> bool:
         """Whether the routes are as this state wants them, on every gateway."""
-        want, routes = desired(state), self._read_routes()
+        want, routes = desired(state), self._routes.read()
         if routes is None:
             return False
         tracks = routes["models"].get(state.model, {}).get("tracks", {})
@@ -251,8 +290,17 @@ class World:
 
     def shares(self, model: str) -> dict[str, float]:
         """The share of traffic per release, as the routes last written say."""
-        routes = self._read_routes()
+        routes = self._routes.read()
         return {} if routes is None else shares(routes["models"], model)
+
+    def routes_generation(self) -> int:
+        """Of the routes last written; 0 before the first."""
+        routes = self._routes.read()
+        return 0 if routes is None else int(routes["generation"])
+
+    def gateways(self) -> list[dict[str, Any]]:
+        """Every gateway: `url ready generation`."""
+        return self._gateways.report()
 
     # Engines
 
@@ -271,6 +319,14 @@ class World:
                 hint="proa status",
                 code="EngineMissing",
             )
+
+
+def _cause(state: Rollout, release: ReleaseRef) -> str:
+    """One sentence for a workload's history: what came, and who asked for it."""
+    if state.request is not None and state.request.release == release:
+        why = f": {state.request.reason}" if state.request.reason else ""
+        return f"{release.short} by {state.request.who}{why}"
+    return f"{release.short}: {state.message}" if state.message else release.short
 
 
 def _backend(deployed: Deployed, weight: int) -> Backend | None:

@@ -18,10 +18,10 @@ from proa.http.bodies import decode_object, read_body
 from proa.http.clock import parse_time, rfc3339
 from proa.ledger.keys import Key, KeyStore
 from proa.ledger.mover import Mover
-from proa.ledger.store import CallStore, TallyStore
+from proa.ledger.store import CallStore
+from proa_gateway.last_good import LastGood
 from proa_gateway.routes import RouteTable
 from proa_gateway.shadows import Shadows
-from proa_gateway.watched import WatchedFile
 
 __all__ = ["Admin"]
 
@@ -34,9 +34,8 @@ class Admin:
 
     keys: KeyStore
     store: CallStore
-    tallied: TallyStore
     mover: Mover
-    routes: WatchedFile[RouteTable]
+    routes: LastGood[RouteTable]
     shadows: Shadows
 
     async def models(self, request: Request) -> Response:
@@ -106,12 +105,12 @@ class Admin:
                 raise InvalidInput(f"the query lacks {name}", param=name)
         model, purpose = query["model"], query.get("purpose", "user")
         since, until = _time(query, "since"), _time(query, "until")
-        found = await self._ask(
-            lambda: self.tallied.tallies(
-                model=model, since=since or "", until=until, purpose=purpose
+        found, (ledger, created) = await self._ask(
+            lambda: (
+                self.store.tallies(model=model, since=since or "", until=until, purpose=purpose),
+                self.store.identity,
             )
         )
-        ledger, created = self.tallied.identity
         releases = {release: tally.to_wire() for release, tally in found.items()}
         return _json(
             {

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from proa.http.bodies import Receive, Scope, Send
 from proa.http.faults import error_handlers
-from proa.http.serving import App, Health, operations
+from proa.http.serving import App
 from proa_gateway.admin import Admin
 from proa_gateway.engine_door import EngineDoor
 from proa_gateway.user_door import UserDoor
@@ -21,7 +20,7 @@ __all__ = ["engine_app", "user_app"]
 _log = logging.getLogger(__name__)
 
 
-def user_app(door: UserDoor, admin: Admin, health: Health, registry: CollectorRegistry) -> App:
+def user_app(door: UserDoor, admin: Admin, operations: Sequence[BaseRoute]) -> App:
     """The user door and `/proa/v1`."""
     routes = [
         Route("/v1/chat/completions", Raw(door.chat), methods=["POST"]),
@@ -36,16 +35,16 @@ def user_app(door: UserDoor, admin: Admin, health: Health, registry: CollectorRe
         Route("/proa/v1/keys", admin.list_keys, methods=["GET"]),
         Route("/proa/v1/keys", admin.create_key, methods=["POST"]),
         Route("/proa/v1/keys/{id}", admin.revoke_key, methods=["DELETE"]),
-        *operations(health, registry),
+        *operations,
     ]
     return Starlette(routes=routes, exception_handlers=error_handlers("gateway", _log))
 
 
-def engine_app(door: EngineDoor, health: Health, registry: CollectorRegistry) -> App:
+def engine_app(door: EngineDoor, operations: Sequence[BaseRoute]) -> App:
     """The engine door."""
     routes = [
         Route("/v1/chat/completions", Raw(door.chat), methods=["POST"]),
-        *operations(health, registry),
+        *operations,
     ]
     return Starlette(routes=routes, exception_handlers=error_handlers("gateway", _log))
 

@@ -10,9 +10,9 @@ from proa_gateway.calls import CallUnderWay
 from proa_gateway.door import Gate
 from proa_gateway.engines import EngineTable
 from proa_gateway.errand import Errand, count_tokens
+from proa_gateway.last_good import LastGood
 from proa_gateway.streams import StreamTally, ask_usage
 from proa_gateway.user_door import CHAT_PATH, read_chat
-from proa_gateway.watched import WatchedFile
 
 __all__ = ["EngineDoor"]
 
@@ -22,7 +22,7 @@ class EngineDoor:
     """Chat with an engine by its identity."""
 
     gate: Gate
-    engines: WatchedFile[EngineTable]
+    engines: LastGood[EngineTable]
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v1/chat/completions` with `model` = engine identity."""

@@ -95,6 +95,15 @@ class RouteTable:
     generation: int
     models: Mapping[str, Model]
 
+    def urls(self) -> set[str]:
+        """Every address calls may go to."""
+        return {
+            track.url
+            for model in self.models.values()
+            for track in model.tracks.values()
+            if track.url
+        }
+
     def model(self, name: str) -> Model:
         """Raises NotFound when there is no such model."""
         model = self.models.get(name)

@@ -16,10 +16,10 @@ from proa_gateway.calls import CallUnderWay
 from proa_gateway.door import Gate
 from proa_gateway.engines import EngineTable
 from proa_gateway.errand import Errand, count_rows, count_tokens
+from proa_gateway.last_good import LastGood
 from proa_gateway.routes import Model, RouteTable, Track
 from proa_gateway.shadows import Shadows
 from proa_gateway.streams import StreamTally, ask_usage
-from proa_gateway.watched import WatchedFile
 
 __all__ = ["UserDoor", "read_chat"]
 
@@ -32,8 +32,8 @@ class UserDoor:
     """Chat, infer and predict."""
 
     gate: Gate
-    routes: WatchedFile[RouteTable]
-    engines: WatchedFile[EngineTable]
+    routes: LastGood[RouteTable]
+    engines: LastGood[EngineTable]
     shadows: Shadows
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:

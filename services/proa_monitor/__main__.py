@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from prometheus_client import disable_created_metrics
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from proa.errors import ProaError
-from proa.http.serving import Health, serve
-from proa.ledger.keys import KeyStore
-from proa.ledger.sqlite import path_of
+from proa.http.serving import Health, metrics_listener, operations, serve
+from proa.ledger.open import add_arguments, get_ready, ledger_url, open_ledger
 from proa_monitor.app import monitor_app
 from proa_monitor.monitor import Monitor, Settings
 
@@ -26,7 +26,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--events", type=Path, required=True, help="folder, for this process alone")
     parser.add_argument("--bundles", required=True, help="file:///path of the bundle store")
     parser.add_argument("--reports", type=Path, required=True, help="folder for Evidently's pages")
-    parser.add_argument("--ledger", required=True, help="sqlite:////path/ledger.db, for its keys")
+    parser.add_argument("--metrics-port", type=int, help="/metrics apart; by default on --port")
+    add_arguments(parser)
     parser.add_argument("--window", choices=("day", "hour"), default="day", help="of event time")
     parser.add_argument("--file-bytes", type=int, default=32 << 20, help="of a spool file")
     parser.add_argument("--file-seconds", type=float, default=3600.0, help="of a spool file")
@@ -39,9 +40,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run(asked: argparse.Namespace) -> None:
     """Run until SIGTERM."""
     health = Health()
-    ledger = path_of(asked.ledger)
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    keys = KeyStore(ledger)
+    ledger = open_ledger(ledger_url(asked.ledger, asked.ledger_file))
     monitor = Monitor(
         Settings(
             events=asked.events,
@@ -53,17 +52,32 @@ def run(asked: argparse.Namespace) -> None:
             series=asked.series,
         )
     )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(monitor.collector)
+    common = operations(health, registry, metrics=asked.metrics_port is None)
+    waiting: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        await monitor.start()
+        waiting.append(asyncio.create_task(get_ready(ledger, health)))
+
+    async def stop() -> None:
+        for task in waiting:
+            task.cancel()
+        await monitor.stop()
+        await asyncio.to_thread(ledger.close)
+
     serve(
-        monitor_app(monitor, keys, health),
+        monitor_app(monitor, ledger.keys, common),
         host=asked.host,
         port=asked.port,
         health=health,
         drain_seconds=asked.drain_seconds,
         linger_seconds=asked.linger_seconds,
-        on_start=monitor.start,
-        on_drain=monitor.stop,
+        also=metrics_listener(registry, asked.host, asked.metrics_port),
+        on_start=start,
+        on_drain=stop,
     )
-    keys.close()
 
 
 def main() -> int:

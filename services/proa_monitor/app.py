@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from proa.errors import InvalidInput, NotFound
 from proa.events.emitter import DROPPED, EMITTER
@@ -20,7 +20,7 @@ from proa.http import rights
 from proa.http.bodies import ClientGone, decode_object, read_body
 from proa.http.clock import parse_time, rfc3339
 from proa.http.faults import error_handlers
-from proa.http.serving import App, Health, operations
+from proa.http.serving import App
 from proa.ledger.keys import Key, KeyStore
 from proa_monitor.ingest import BODY_BYTES
 from proa_monitor.labelled import compare, labels_of
@@ -42,10 +42,8 @@ _PAGE_POLICY: Final = (
 _log = logging.getLogger(__name__)
 
 
-def monitor_app(monitor: Monitor, keys: KeyStore, health: Health) -> App:
+def monitor_app(monitor: Monitor, keys: KeyStore, operations: Sequence[BaseRoute]) -> App:
     """Routes of the monitor."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(monitor.collector)
     doors = _Doors(monitor, keys)
     routes = [
         Route("/v1/events", doors.events, methods=["POST"]),
@@ -56,7 +54,7 @@ def monitor_app(monitor: Monitor, keys: KeyStore, health: Health) -> App:
         Route("/v1/models/{name}/truth", doors.truth),
         Route("/v1/reports/{name}", doors.page),
         Route("/v1/requests", doors.requests),
-        *operations(health, registry),
+        *operations,
     ]
     return Starlette(routes=routes, exception_handlers=error_handlers("monitor", _log))
 

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proa.errors import Internal, InvalidInput, ProaError
-from proa.http.serving import Health
+from proa.http.serving import Health, metrics_listener, operations, serve
 from proa.release.reference import ReleaseRef
+from proa_predictor.metrics import Metrics
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from proa.events.emitter import Emitter
     from proa.release.manifest import ClassicSpec
-    from proa_predictor.metrics import Metrics
     from proa_predictor.online import OnlineFeatures
 
 _LEFT_OUT = ("dask", "matplotlib", "pyarrow", "pytest")
@@ -31,11 +33,14 @@ REFUSED = 78
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; every setting has its unit in its name."""
     parser = argparse.ArgumentParser("proa_predictor", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--release", required=True, help="name/version@sha256:hex")
-    parser.add_argument("--bundles", required=True, help="file:///folder of the bundle store")
+    parser.add_argument(
+        "--release", required=True, help="name/version@sha256:hex; empty: none yet, answer 503"
+    )
+    parser.add_argument("--bundles", required=True, help="the bundle store: file:///folder")
     parser.add_argument("--workdir", required=True, help="folder for laid-out releases")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--metrics-port", type=int, help="/metrics here, not on --port")
     parser.add_argument("--monitor", default="none", help="http://host:port, or none: no events")
     parser.add_argument("--features", default="none", help="the feature server's URL, or none")
     parser.add_argument("--key-file", help="a key with the right `events`, for the monitor")
@@ -76,6 +81,8 @@ class Process:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
+        self.ref = ReleaseRef.parse(arguments.release) if arguments.release else None
+        self.metrics = Metrics(self.ref)
         self.health = Health()
         self.app: object = None
         self._closing = AsyncExitStack()
@@ -85,6 +92,17 @@ class Process:
 
     async def start(self) -> None:
         """Load the release, prove it, and put the app together; what fails ends the process."""
+        routes = operations(
+            self.health, self.metrics.registry, metrics=self.arguments.metrics_port is None
+        )
+        if self.ref is None:
+            from proa.http.no_release import no_release_app
+
+            self.app = no_release_app("classic", routes)
+        else:
+            await self._start(self.ref, routes)
+
+    async def _start(self, ref: ReleaseRef, routes: list[BaseRoute]) -> None:
         from proa.http.clock import WallClock
         from proa.release.bundle import BundleStore
         from proa.release.runtime import built_lock
@@ -92,21 +110,18 @@ class Process:
         from proa_predictor.answer import Writer, output_names
         from proa_predictor.hosting import host
         from proa_predictor.loading import load
-        from proa_predictor.metrics import Metrics
         from proa_predictor.predictor import Predictor
         from proa_predictor.question import Reader
 
-        asked = self.arguments
+        asked, metrics = self.arguments, self.metrics
         if built_lock() is None:
             sys.meta_path.insert(0, _LeaveOut(*_LEFT_OUT))
-        ref = ReleaseRef.parse(asked.release)
         try:
             loaded = load(ref, BundleStore.from_url(asked.bundles), Path(asked.workdir))
         except ProaError:
             raise
         except Exception as error:
             raise Internal(f"release {ref.short} cannot be loaded: {error!r}") from error
-        metrics = Metrics(ref)
         features, sink = self._features(loaded.spec), self._sink(metrics)
         predictor = Predictor(loaded, features=features, sink=sink, clock=WallClock())
         reader = Reader(
@@ -118,8 +133,9 @@ class Process:
         writer = Writer(ref, loaded.spec)
         faults = app.Faults(asked.fault_delay_ms, asked.fault_error_ratio)
         hot = app.endpoints(predictor, reader, writer, metrics, faults)
+        # BentoML's own /healthz and /readyz come first.
         cold, alive = host(
-            ref.name, app.routes(predictor, writer, metrics, self.health), self.health
+            ref.name, [*routes, *app.routes(predictor, writer, self.health)], self.health
         )
         await self._closing.enter_async_context(alive)
         self.app = app.dispatch(hot, cold, predictor)
@@ -154,14 +170,13 @@ class Process:
 
     def run(self) -> None:
         """Serve until SIGTERM."""
-        from proa.http.serving import serve
-
         asked = self.arguments
         serve(
             self,
             host=asked.host,
             port=asked.port,
             health=self.health,
+            also=metrics_listener(self.metrics.registry, asked.host, asked.metrics_port),
             drain_seconds=asked.drain_seconds,
             linger_seconds=asked.linger_seconds,
             on_start=self.start,
@@ -171,14 +186,13 @@ class Process:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit code: 78 when the release must not serve."""
-    process = Process(parse(argv))
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     # The emitter shares this process: an answer waits for it at most this long, not 5 ms.
     sys.setswitchinterval(0.0005)
     try:
-        process.run()
+        Process(parse(argv)).run()
     except ProaError as error:
         hint = f" ({error.hint})" if error.hint else ""
         print(f"proa_predictor: {error.message}{hint}", file=sys.stderr)

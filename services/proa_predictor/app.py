@@ -33,7 +33,7 @@ from proa.http.bodies import (
     status_of,
 )
 from proa.http.caller import Caller, caller_of
-from proa.http.serving import App, Health, operations
+from proa.http.serving import App, Health
 from proa.release.facts import facts_of
 from proa_predictor.answer import Answer, Writer
 from proa_predictor.metrics import Metrics
@@ -167,10 +167,8 @@ def dispatch(hot: Mapping[str, App], cold: App, predictor: Predictor) -> App:
     return app
 
 
-def routes(
-    predictor: Predictor, writer: Writer, metrics: Metrics, health: Health
-) -> list[BaseRoute]:
-    """Everything but the two paths that answer rows."""
+def routes(predictor: Predictor, writer: Writer, health: Health) -> list[BaseRoute]:
+    """Everything but the two paths that answer rows, and what every process has."""
     loaded = predictor.loaded
     name = loaded.ref.name
     state = {
@@ -211,7 +209,6 @@ def routes(
         )
 
     return [
-        *operations(health, metrics.registry),  # BentoML's own /healthz and /readyz come first
         Route("/release", release),
         Route("/v2", server),
         Route("/v2/health/live", live),

@@ -21,12 +21,14 @@ _SECONDS: Final = (
 class Metrics:
     """Everything `/metrics` of a predictor says."""
 
-    def __init__(self, ref: ReleaseRef) -> None:
+    def __init__(self, ref: ReleaseRef | None) -> None:
         self.registry = registry = CollectorRegistry()
-        Gauge(
+        info = Gauge(
             "proa_predictor_release_info", "The release that is served; always 1",
             ("model", "version", "digest"), registry=registry,
-        ).labels(ref.name, str(ref.version), ref.digest).set(1)  # fmt: skip
+        )  # fmt: skip
+        if ref is not None:
+            info.labels(ref.name, str(ref.version), ref.digest).set(1)
         self._requests = Counter(
             "proa_predictor_requests", "Requests answered, by HTTP status", ("status",),
             registry=registry,

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from tests.charts import tools
+from tests import tools
+from tests.charts import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ROOT / "charts"
@@ -28,12 +29,14 @@ class Case:
 
     Attributes:
         api: API versions that the cluster is said to have besides its own.
+        namespace: where it would be installed.
     """
 
     chart: str
     name: str
     values: Mapping[str, Any]
     api: tuple[str, ...] = ()
+    namespace: str = NAMESPACE
 
     def __str__(self) -> str:
         return f"{self.chart}-{self.name}"
@@ -92,18 +95,18 @@ def settings(case: Case) -> dict[str, Any]:
 
 def run(case: Case, helm: str = "helm-4") -> subprocess.CompletedProcess[str]:
     """`helm template`, whatever comes of it."""
-    return _run(helm, case.chart, json.dumps(case.values), case.api)
+    return _run(helm, case.chart, json.dumps(case.values), case.api, case.namespace)
 
 
 @functools.cache
 def _run(
-    helm: str, chart: str, values: str, api: tuple[str, ...]
+    helm: str, chart: str, values: str, api: tuple[str, ...], namespace: str
 ) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as home:
         return subprocess.run(
             [
                 *(str(tools.path(helm)), "template", release_name(chart), str(CHARTS / chart)),
-                *("--namespace", NAMESPACE, "--kube-version", tools.NEWEST, "--values", "-"),
+                *("--namespace", namespace, "--kube-version", schemas.NEWEST, "--values", "-"),
                 *(part for version in api for part in ("--api-versions", version)),
             ],
             input=values,

@@ -6,14 +6,54 @@ group, as kubeconform fills in its templates.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from tests import go, tools
+
+OLDEST, NEWEST = "1.32.13", "1.36.3"
+"""Kubernetes: the oldest and the newest version that the charts support."""
+
+CRDS = {
+    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/keda.sh_scaledobjects.yaml",
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": (
+        "example/prometheus-operator-crd/monitoring.coreos.com_p[or]*m[oe]*s.yaml"
+    ),
+    "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard/*_[gh]*.yaml",
+}
 _REF = "#/definitions/"
 _LOOSE = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
 }
+
+
+def of_kubernetes(version: str) -> Path:
+    """A folder with a strict JSON schema for every kind of this Kubernetes version."""
+    folder = go.cache() / f"kubernetes-schemas-{version}"
+    with go.once(folder) as staging:
+        if staging is not None:
+            with tools.module(f"k8s.io/kubernetes@v{version}") as module:
+                swagger = json.loads((module / "api/openapi-spec/swagger.json").read_text())
+            _write(staging, of_swagger(swagger))
+    return folder
+
+
+def of_others() -> Path:
+    """The same for the kinds that others define: KEDA, Prometheus operator, Gateway API."""
+    key = "-".join(module.rpartition("@v")[2] for module in CRDS)
+    folder = go.cache() / f"crd-schemas-{key}"
+    with go.once(folder) as staging:
+        if staging is not None:
+            for name, pattern in CRDS.items():
+                with tools.module(name) as module:
+                    for file in sorted(module.glob(pattern)):
+                        _write(staging, of_crd(yaml.safe_load(file.read_text())))
+    return folder
 
 
 def of_swagger(swagger: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,3 +125,8 @@ def _reached(node: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(item, list):
             waiting.extend(item)
     return found
+
+
+def _write(folder: Path, made: Mapping[str, Any]) -> None:
+    for name, schema in made.items():
+        (folder / f"{name}.json").write_text(json.dumps(schema, separators=(",", ":")))

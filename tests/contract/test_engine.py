@@ -309,6 +309,7 @@ def test_metrics_count_tokens_and_endings(engine: Engine) -> None:
             _metric(engine, "vllm:e2e_request_latency_seconds_count", **model),
         ]
 
+    iterations = _metric(engine, "vllm:iteration_tokens_total_count", **model)
     before = read()
     usage = engine.chat(messages=_messages("What closes the file?"), max_tokens=3).json()["usage"]
     expected = [usage["prompt_tokens"], usage["completion_tokens"], 1, 1, 1]
@@ -316,6 +317,8 @@ def test_metrics_count_tokens_and_endings(engine: Engine) -> None:
         lambda: [b - a for a, b in zip(before, read(), strict=True)] == expected,
         what=f"counters moved by {expected}",
     )
+    # What the chart's liveness probe looks at.
+    assert _metric(engine, "vllm:iteration_tokens_total_count", **model) >= iterations + 3
     for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"):
         assert _metric(engine, f"vllm:{name}", **model) == 0
 

@@ -42,7 +42,10 @@ def make_embedder(folder: Path, texts: Sequence[str]) -> str:
     about = {"dimension": DIMENSION, "max_tokens": 256, "output": "embedding"}
     (folder / "embedder.json").write_text(json.dumps(about))
     files = {
-        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.name: {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
+        }
         for path in sorted(folder.iterdir())
     }
     listing = json.dumps({"schema_version": 1, "name": "standin", "files": files}).encode()

@@ -2,6 +2,10 @@
 
     python tests/standins/engine.py --model IDENTITY (--socket PATH | --port N) [--key-file FILE]
 
+With `--served-model-name` it takes vLLM's own arguments, as the chart vllm gives them, and leaves
+aside those that mean nothing here. On SIGUSR1 its engine freezes: requests stay, no token comes,
+and /health and /metrics answer on, as when vLLM's engine process hangs behind its API server.
+
 Faked: the text (see `answer`), token counts (words and signs) and the time they take. Why: vLLM
 needs a minute and 4 GB, and does not break on demand. `tests/contract/test_engine.py` holds the
 shapes of this file to those of the real server. Every option has an environment variable
@@ -18,6 +22,7 @@ import math
 import os
 import re
 import secrets
+import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -131,6 +136,7 @@ class Metrics:
 
         self.running = make(Gauge, "num_requests_running")
         self.waiting = make(Gauge, "num_requests_waiting")
+        self.iterations = make(Histogram, "iteration_tokens_total")
         self.cache_usage = make(Gauge, "kv_cache_usage_perc")
         self.prompt_tokens = make(Counter, "prompt_tokens")
         self.generation_tokens = make(Counter, "generation_tokens")
@@ -169,12 +175,17 @@ class Job:
 class Engine:
     """The state behind the routes: one served model, its faults and its counters."""
 
-    def __init__(self, model: str, *, max_model_len: int, faults: Faults) -> None:
+    def __init__(
+        self, model: str, *, max_model_len: int, faults: Faults, max_num_seqs: int = 256
+    ) -> None:
         self.model = model
         self.max_model_len = max_model_len
         self.faults = faults
         self.metrics = Metrics(model)
         self.chats = 0
+        self.going = asyncio.Event()
+        self.going.set()
+        self._seats = asyncio.Semaphore(max_num_seqs)
 
     def read(self, body: Any) -> Job:
         """Check a chat request as vLLM does.
@@ -240,6 +251,8 @@ class Engine:
         """The answer's tokens at the pace and with the faults asked for, counted as vLLM counts."""
         metrics, faults = self.metrics, self.faults
         began = last = time.monotonic()
+        with metrics.waiting.track_inprogress():
+            await self._seats.acquire()
         metrics.running.inc()
         metrics.prompt_tokens.inc(job.prompt_tokens)
         metrics.cache_queries.inc(job.prompt_tokens)
@@ -253,16 +266,19 @@ class Engine:
                 (metrics.inter_token if number else metrics.first_token).observe(now - last)
                 last = now
                 metrics.generation_tokens.inc()
+                metrics.iterations.observe(1)
                 yield piece
             await self._break(len(job.pieces))
             reason = job.finish_reason
         finally:
+            self._seats.release()
             metrics.running.dec()
             metrics.success.labels(self.model, "0", reason).inc()
             metrics.latency.observe(time.monotonic() - began)
 
     async def _break(self, sent: int) -> None:
         faults = self.faults
+        await self.going.wait()
         if faults.exit_after_deltas is not None and sent >= faults.exit_after_deltas:
             os._exit(139)
         if faults.die_after_deltas is not None and sent >= faults.die_after_deltas:
@@ -425,6 +441,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace
         parser.add_argument(f"--{name}", type=kind, default=kind(given) if given else default)
 
     option("model", str, "standin")
+    option("served-model-name", str)
+    option("host", str, "127.0.0.1")
+    option("max-num-seqs", int, 256)
+    option("start-seconds", float, 0.0)
     option("socket", Path)
     option("port", int)
     option("key-file", Path)
@@ -435,7 +455,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace
     option("exit-after-deltas", int)
     option("freeze-after-deltas", int)
     option("error-ratio", float, 0.0)
-    options = parser.parse_args(argv)
+    options, others = parser.parse_known_args(argv)
+    if others and options.served_model_name is None:
+        parser.error(f"unknown: {' '.join(others)}")
     if (options.socket is None) == (options.port is None):
         parser.error("expected one of --socket and --port")
     return options
@@ -453,13 +475,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         freeze_after_deltas=options.freeze_after_deltas,
         error_ratio=options.error_ratio,
     )
-    engine = Engine(options.model, max_model_len=options.max_model_len, faults=faults)
+    engine = Engine(
+        options.served_model_name or options.model,
+        max_model_len=options.max_model_len,
+        faults=faults,
+        max_num_seqs=options.max_num_seqs,
+    )
+    signal.signal(signal.SIGUSR1, lambda *_: engine.going.clear())
+    time.sleep(options.start_seconds)
     if options.socket is not None:
         options.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         options.socket.unlink(missing_ok=True)
     uvicorn.run(
         make_app(engine, key or os.environ.get("VLLM_API_KEY")),
-        host="127.0.0.1",
+        host=options.host,
         port=options.port or 0,
         uds=str(options.socket) if options.socket else None,
         # A stream that died on purpose is no error worth a traceback.

@@ -18,7 +18,7 @@ from typing import Any
 from proa.embedded.files import write_json
 from proa.embedded.workloads import WorkloadFiles
 from proa_controller.__main__ import main
-from proa_controller.states import States
+from proa_controller.states import FileStates
 
 
 def die(home: Path, model: str, cause: str) -> None:
@@ -62,7 +62,7 @@ def after_delete(name: str) -> tuple[str, str]:
 HOME = Path(sys.argv[sys.argv.index("--home") + 1])
 
 if __name__ == "__main__":
-    follow(States, "put", after_state)
+    follow(FileStates, "put", after_state)
     follow(WorkloadFiles, "apply", after_apply)
     follow(WorkloadFiles, "delete", after_delete)
     main()

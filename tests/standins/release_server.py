@@ -18,14 +18,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 
+class Server(ThreadingHTTPServer):
+    """A thread for each connection."""
+
+    request_queue_size = 512  # 5 by default: a burst of connections would time out
+
+
 def main() -> int:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--answer", type=float, default=0.5)
     parser.add_argument("--error-ratio", type=float, default=0.0)
     parser.add_argument("--delay-ms", type=float, default=0.0)
-    parser.add_argument("--pieces", type=int, default=3, help="of a streamed answer, 0.1 s apart")
+    parser.add_argument("--pieces", type=int, default=3, help="of a streamed answer")
+    parser.add_argument("--pace-ms", type=float, default=100.0, help="between two of them")
     parser.add_argument("--exit", type=int)
     options = parser.parse_args()
     if options.exit is not None:
@@ -45,11 +53,15 @@ def main() -> int:
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             time.sleep(options.delay_ms / 1000)
+            if not release:
+                error = {"message": "no release", "type": "unavailable", "code": "no_release"}
+                self._answer(503, {"error": error})
+                return
             if next(numbers) % 100 < options.error_ratio * 100:
                 self._answer(500, {"error": {"message": "told to fail", "type": "internal"}})
                 return
             if self.path.endswith("/chat/completions"):
-                stream(self, release, options.pieces)
+                stream(self, release, options.pieces, options.pace_ms / 1000)
             elif self.path.endswith("/infer"):
                 output = {"name": "probability", "datatype": "FP64", "shape": [1]}
                 outputs = [{**output, "data": [options.answer]}]
@@ -74,12 +86,12 @@ def main() -> int:
         def log_message(self, *_: object) -> None:
             return
 
-    serve_until_told(ThreadingHTTPServer(("127.0.0.1", options.port), Handler), stopping)
+    serve_until_told(Server((options.host, options.port), Handler), stopping)
     return 0
 
 
-def stream(handler: BaseHTTPRequestHandler, release: str, pieces: int) -> None:
-    """A streamed chat completion in OpenAI's shape, a piece every 0.1 s."""
+def stream(handler: BaseHTTPRequestHandler, release: str, pieces: int, pace: float) -> None:
+    """A streamed chat completion in OpenAI's shape, a piece every `pace` seconds."""
     handler.send_response(200)
     handler.send_header("content-type", "text/event-stream")
     handler.send_header("transfer-encoding", "chunked")
@@ -91,7 +103,7 @@ def stream(handler: BaseHTTPRequestHandler, release: str, pieces: int) -> None:
         event = f"data: {data}\n\n".encode()
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
         handler.wfile.flush()
-        time.sleep(0.1)
+        time.sleep(pace)
     handler.wfile.write(b"0\r\n\r\n")
 
 

@@ -7,7 +7,7 @@ be told to die after the third token; the gateway's tests need exactly that, hun
 The last message's content of a chat (or `parameters.standin` of an inference request) is a JSON
 object of orders, see `Orders`. `GET /seen` tells what arrived and how many streams were cut.
 
-    python -m tests.standins.upstream --port 8000 --release m/1@sha256:… [--uds PATH]
+    python -m tests.standins.upstream --port 8000 --release m/1@sha256:… [--host HOST] [--uds PATH]
 """
 
 from __future__ import annotations
@@ -214,6 +214,7 @@ def _orders(text: Any) -> Orders:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--uds")
     parser.add_argument("--release", default="")
     parser.add_argument("--model")
@@ -231,7 +232,7 @@ def main() -> None:
         ]
     )
     uvicorn.run(
-        app, host="127.0.0.1", port=asked.port, uds=asked.uds, log_level="critical", loop="uvloop"
+        app, host=asked.host, port=asked.port, uds=asked.uds, log_level="critical", loop="uvloop"
     )
 
 

@@ -46,7 +46,8 @@ kind: ServiceAccount
 automountServiceAccountToken: false
 {{- end }}
 
-{{/* maxUnavailable and not minAvailable: a single replica must not make a node undrainable. */}}
+{{/* maxUnavailable and not minAvailable: a single replica must not make a node undrainable.
+     (… "select" extra labels: pods without a living owner make the API server refuse evictions) */}}
 {{- define "proa.disruptionBudget" -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -57,6 +58,9 @@ spec:
   selector:
     matchLabels:
       {{- include "proa.selector" . | nindent 6 }}
+      {{- with .select }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
 {{- end }}
 
 {{/* (… "targetKind" Deployment|StatefulSet "query" PromQL with one element, for KEDA) */}}

@@ -4,7 +4,7 @@ A pod, restricted as Pod Security asks and a little more.
 root: $        name, component     as in proa.labels
 values: resources, startup, drain, health, scheduling, podLabels, podAnnotations, extraEnv
 container: image (a reference), command, args, env, ports, mounts, and optionally ready, live,
-           liveness (a probe of its own), preStop, readOnly
+           liveness (a probe of its own), preStop, lingers, readOnly
 labels, init, volumes                 optional
 account: name of a ServiceAccount whose token is mounted; without it there is no token
 user: uid and gid of the process
@@ -166,7 +166,8 @@ readinessProbe:
 
 {{/*
 One drain budget: the endpoint is withdrawn while the process still answers (lingerSeconds), then
-what is under way may end (timeoutSeconds); the grace is longer than both together.
+what is under way may end (timeoutSeconds); the grace is longer than both together. A process that
+`lingers` by itself has no hook: it tells its clients to leave while it still takes what they send.
 */}}
 {{- define "proa.lifecycle" -}}
 {{- $c := .container -}}
@@ -174,7 +175,7 @@ what is under way may end (timeoutSeconds); the grace is longer than both togeth
 lifecycle:
   preStop:
     {{- toYaml $c.preStop | nindent 4 }}
-{{- else if .values.drain.lingerSeconds }}
+{{- else if and .values.drain.lingerSeconds (not $c.lingers) }}
 lifecycle:
   preStop:
     sleep:

@@ -102,6 +102,7 @@ rollingUpdate:
     - --release=$(PROA_RELEASE)
     - --from={{ $v.bundles.url }}
     - --to=file:///var/lib/proa/bundles
+    - --lay=/var/lib/proa/releases
   env:
     - name: HOME
       value: /tmp

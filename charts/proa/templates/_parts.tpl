@@ -94,14 +94,14 @@ http://{{ .Release.Name }}-mlflow.{{ .Release.Namespace }}.svc:5000
 One part: a Deployment or a StatefulSet.
 
 root, component, values (of the part), args, module or command, ports, and optionally kind, claim
-(dict name size storageClass), strategy, env, mounts, volumes, account, live, ready, replicas
+(dict name size storageClass), strategy, env, mounts, volumes, account, live, ready, lingers, replicas
 */}}
 {{- define "proa.part" -}}
 {{- $name := include "proa.partName" . -}}
 {{- $values := merge (dict) .values -}}
 {{- $pod := dict "root" .root "name" $name "component" .component "values" $values "volumes" .volumes "account" .account "user" .user }}
 {{- $image := .image | default (include "proa.image" (dict "root" .root "image" .values.image)) }}
-{{- $container := dict "image" $image "live" (.live | default "/healthz") "ready" (.ready | default "/readyz") "args" (concat .args (.values.extraArgs | default list)) "env" .env "mounts" .mounts "ports" .ports "command" (.command | default (list "python" "-m" .module)) }}
+{{- $container := dict "image" $image "live" (.live | default "/healthz") "ready" (.ready | default "/readyz") "args" (concat .args (.values.extraArgs | default list)) "env" .env "mounts" .mounts "ports" .ports "command" (.command | default (list "python" "-m" .module)) "lingers" .lingers }}
 {{- $_ := set $pod "container" $container }}
 {{- $kind := .kind | default "Deployment" -}}
 {{- $scaled := dig "autoscaling" "enabled" false .values -}}
@@ -142,10 +142,6 @@ spec:
           requests:
             storage: {{ .size }}
   {{- end }}
-{{- end }}
-
-{{/* The common way of a part's Service, budget, autoscaler, account. */}}
-{{- define "proa.ctx" -}}
 {{- end }}
 
 {{/* The ledger's URL lies in a file: no password in arguments or environment. */}}

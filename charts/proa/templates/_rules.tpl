@@ -13,6 +13,9 @@
 {{- $alerts = append $alerts (dict "name" "ProaRoutesStale" "for" "2m" "severity" "critical"
   "expr" (printf "max by (namespace) (proa_controller_routes_generation{%s}) - on (namespace) min by (namespace) (proa_gateway_routes_generation{%s}) > 0" $here $here)
   "summary" "A gateway routes by an older generation than the controller wrote") }}
+{{- $alerts = append $alerts (dict "name" "ProaRoutesRefused" "for" "5m" "severity" "warning"
+  "expr" (printf "max by (namespace, pod) ({__name__=~\"proa_gateway_(routes|engines)_refused\",%s}) > 0" $here)
+  "summary" "{{ $labels.pod }} refuses the present routes or engines and goes on with those before") }}
 {{- $alerts = append $alerts (dict "name" "ProaRollbackNotReady" "for" "15m" "severity" "warning"
   "expr" (printf "min by (namespace, model) (proa_rollout_rollback_ready{%s}) == 0" $here)
   "summary" "{{ $labels.model }} could not go back in seconds: its previous release is not warm") }}

@@ -234,7 +234,7 @@ one pod and no spare GPU: the engine does not answer during a rollout, up to {{ 
 - name: shm
   mountPath: /dev/shm
 - name: probe
-  mountPath: /opt/proa
+  mountPath: /opt/probe
   readOnly: true
 {{- if not $v.model.source.hub }}
 - name: models

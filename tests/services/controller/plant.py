@@ -26,6 +26,7 @@ import httpx
 from proa.embedded.files import read_json
 from proa.errors import Conflict, NotFound, Refused, Unavailable
 from proa.exam.verdict import judge
+from proa.ledger.evidence import FileEvidence
 from proa.ledger.journal import Journal, Line
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest
@@ -39,7 +40,8 @@ from proa.rollout.workloads import Deployed
 from proa_controller import verdicts
 from proa_controller.core import Controller
 from proa_controller.gateways import Gateways
-from proa_controller.states import States
+from proa_controller.routes import RoutesFile
+from proa_controller.states import FileStates
 from proa_controller.watcher import Watcher
 from proa_controller.world import Sight, World
 from tests.services.controller.platform import evidence, manifest_of
@@ -103,7 +105,15 @@ class Sheds:
     def shed(self, name: str) -> Shed:
         return self.all.setdefault(name, Shed(name))
 
-    def apply(self, name: str, template: ReleaseRef, *, after: int) -> int:
+    def apply(
+        self,
+        name: str,
+        template: ReleaseRef,
+        *,
+        after: int,
+        replicas: int | None = None,
+        cause: str = "",
+    ) -> int:
         shed = self.shed(name)
         self.points(f"before apply {name}")
         if shed.generation != after:
@@ -200,14 +210,14 @@ class Launcher:
             raise Refused(f"{ref.short}: its runtime cannot be built", code="RuntimeBroken")
         return ref
 
-    def progress(self, ref: ReleaseRef, manifest: Manifest) -> str | None:
+    def progress(self, ref: ReleaseRef) -> str | None:
         return None
 
 
 class CrashingStates:
     """States on disk with a crash point around each write."""
 
-    def __init__(self, states: States, points: Points) -> None:
+    def __init__(self, states: FileStates, points: Points) -> None:
         self._states, self._points = states, points
 
     def __getattr__(self, name: str) -> Any:
@@ -362,7 +372,7 @@ class Plant:
 
     def restart(self) -> None:
         """A new controller over what is on disk."""
-        states = States(self.folder / "states", self.folder / "evidence")
+        states = FileStates(self.folder / "states")
         self.journal = CrashingJournal(Journal(self.folder / "journal.db"), self.points)
         client = httpx.Client(
             transport=httpx.MockTransport(self._gateway), base_url="http://gateway"
@@ -370,7 +380,7 @@ class Plant:
         world = ToldWorld(
             workloads=self.sheds,
             launcher=self.launcher,
-            routes=self.routes_file,
+            routes=RoutesFile(self.routes_file),
             gateways=Gateways([client]),
             bundles=stock().bundles,
             engines=lambda: frozenset(),
@@ -379,6 +389,7 @@ class Plant:
         self.controller = Controller(
             states=CrashingStates(states, self.points),
             journal=self.journal,
+            evidence=FileEvidence(self.folder / "evidence"),
             bundles=stock().bundles,
             world=world,
             clock=self.clock,
@@ -501,7 +512,9 @@ class Plant:
 
     @property
     def state(self) -> Rollout:
-        return States(self.folder / "states", self.folder / "evidence").get(MODEL)
+        state = FileStates(self.folder / "states").find(MODEL)
+        assert state is not None
+        return state
 
     def lines(self) -> list[Line]:
         return self.journal.lines(MODEL)

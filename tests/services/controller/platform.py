@@ -64,7 +64,12 @@ class SmallPlatform:
             bundles=home.bundles.as_uri(),
         )
         small = cls(home, Fleet(endpoints, home.key("admin").read_text().strip()))
-        wait_until(lambda: small.complete("gateway") and small.complete("controller"), deadline=60)
+        try:
+            both = ("gateway", "controller")
+            wait_until(lambda: all(small.complete(name) for name in both), deadline=60)
+        except BaseException:
+            small.stop()
+            raise
         return small
 
     def stop(self) -> None:

@@ -233,7 +233,7 @@ def test_a_person_who_changes_the_template_while_it_is_written_wins() -> None:
     plant.promote(stock()[3], steps=[])
     apply = plant.sheds.apply
 
-    def late(name: str, template: ReleaseRef, *, after: int) -> int:
+    def late(name: str, template: ReleaseRef, *, after: int, **_: object) -> int:
         plant.sheds.apply = apply
         plant.sheds.undo(name)
         return apply(name, template, after=after)

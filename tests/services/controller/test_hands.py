@@ -198,6 +198,39 @@ def test_an_old_report_is_not_read_as_a_wish_by_a_new_controller(plant: Plant) -
     assert refusals(plant) == []
 
 
+def test_an_alias_seeds_an_empty_model_and_asks_once() -> None:
+    """A workload that was lost with its state: what `champion` says is asked for, and admitted or
+    refused like anything else. One that runs something is the truth."""
+    plant = Plant()
+    plant.registry.aliases[CHAMPION] = 2
+    for _ in range(3):
+        plant.look()
+        plant.turn()
+    assert plant.actions() == ["refused"], "it was never judged"
+    plant.judge(stock()[1])
+    plant.registry.aliases[CHAMPION] = 1
+    plant.look()
+    plant.settle()
+    assert plant.state.champion == stock()[1]
+    assert plant.actions() == ["refused", "requested", "promoted"]
+    plant.close()
+
+
+def test_what_runs_without_a_state_is_adopted_as_champion(plant: Plant) -> None:
+    """The state of a model was lost (its ConfigMap goes with its Deployment); what runs is true."""
+    (plant.folder / "states" / f"{MODEL}.json").unlink()
+    plant.restart()
+    plant.controller.adopt(MODEL, "classic", stock()[2])
+    plant.controller.adopt(MODEL, "classic", stock()[1])
+    plant.run(3)
+    assert plant.state.champion == plant.sheds.status(MODEL).release == stock()[2]
+    assert plant.actions()[-1] == "adopted"
+    plant.judge(stock()[3])
+    plant.promote(stock()[3], steps=[])
+    plant.settle()
+    assert (plant.state.champion, plant.state.previous) == (stock()[3], stock()[2])
+
+
 @pytest.mark.parametrize("way", ["forth", "back"])
 def test_the_registry_is_down_for_the_whole_rollout(plant: Plant, way: str) -> None:
     plant.run(2)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from proa.embedded.workloads import WorkloadFiles
+from proa.embedded.workloads import WorkloadFiles, read_workload
 from proa.errors import Refused
+from proa.release.blobs import FolderBlobs
 from proa.release.bundle import BundleStore, list_files
 from proa.release.manifest import check_manifest
 from proa.release.reference import ReleaseRef
@@ -158,6 +161,21 @@ def test_tags_edited_and_a_manifest_overwritten_change_nothing(
     assert small.predict(name).headers["x-proa-release"] == str(one)
 
 
+@pytest.fixture
+def impatient(small: SmallPlatform) -> Iterator[None]:
+    """A controller that waits 3 s for MLflow instead of 20."""
+    before = read_workload(small.home, "controller")
+    assert before is not None
+    env = {**before.template.env, "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+    files = WorkloadFiles(small.home)
+    files.apply(replace(before, template=replace(before.template, env=env)))
+    wait_until(lambda: small.complete("controller"), deadline=60)
+    yield
+    files.apply(before)
+    wait_until(lambda: small.complete("controller"), deadline=60)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_mlflow_is_away_for_a_whole_promotion_and_rollback(small: SmallPlatform) -> None:
     name = "without"
     one, two = served(small, name, 1, 2)
@@ -209,7 +227,7 @@ def with_file(small: SmallPlatform, name: str) -> ReleaseRef:
 
 
 def blob(small: SmallPlatform, digest: str) -> Path:
-    return BundleStore(small.home.bundles)._blob(digest)
+    return FolderBlobs(small.home.bundles).place(digest)
 
 
 def refused_everywhere(small: SmallPlatform, ref: ReleaseRef, champion: ReleaseRef) -> Any:

@@ -77,7 +77,7 @@ def test_two_releases_of_one_lock_get_one_environment(home: Home, lock: str) -> 
     told: set[str] = set()
 
     def both() -> list[Any] | None:
-        told.update(filter(None, (starting.progress(*one), starting.progress(*two))))
+        told.update(filter(None, (starting.progress(one[0]), starting.progress(two[0]))))
         found = [starting.template(*one, "champion"), starting.template(*two, "challenger")]
         return found if all(found) else None
 
@@ -86,7 +86,7 @@ def test_two_releases_of_one_lock_get_one_environment(home: Home, lock: str) -> 
     assert all("runtime" in text for text in told)
     assert first.command[0] == second.command[0]
     assert Path(first.command[0]).is_relative_to(home.runtimes)
-    assert starting.progress(*one) is None
+    assert starting.progress(one[0]) is None
     environments = [path for path in home.runtimes.iterdir() if path.is_dir()]
     assert len(environments) == 1
     done = subprocess.run([first.command[0], "-c", "import idna"], timeout=60, check=False)

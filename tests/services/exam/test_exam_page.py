@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 
-from proa.embedded.home import Home
-from proa.embedded.parts import static_workloads
-from proa.embedded.ports import PortPlan
 from proa.exam.evidence import Outcome, make_evidence
 from proa.exam.exam import Exam, GoldenTask
 from proa.exam.mlflow_log import MlflowLog
 from proa.exam.rules import Rules
 from proa.exam.verdict import Verdict, judge
+from tests.mlflow_server import start_mlflow
 from tests.processes import Processes
 
 RULES = Rules.model_validate(
@@ -43,13 +41,7 @@ def tasks() -> tuple[GoldenTask, ...]:
 
 @pytest.fixture
 def mlflow_url(processes: Processes, tmp_path: Path) -> str:
-    home = Home(tmp_path / "home")
-    home.create()
-    workload = next(w for w in static_workloads(home, PortPlan()) if w.name == "mlflow")
-    template = workload.template
-    argv = [part.replace("{host}", "127.0.0.1") for part in template.command]
-    started = processes.start(argv, template.env, ready=template.ready, deadline=180)
-    return started.url
+    return start_mlflow(processes, tmp_path).url
 
 
 def outcomes(failing: set[int]) -> list[Outcome]:

@@ -326,9 +326,6 @@ def test_mlflow_that_is_down_loses_no_verdict_and_gets_it_later(
     platform = read_platform(world.small.home)
     workloads = static_workloads(world.small.home, platform.ports)
     template = next(one.template for one in workloads if one.name == "mlflow")
-    # Its tables first: made by two requests at once they break, and the controller asks already.
-    store = template.env["_MLFLOW_SERVER_FILE_STORE"]
-    subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", store], check=True)
     processes.start(
         [part.replace("{host}", "127.0.0.1") for part in template.command], template.env,
         ready=template.ready, port=int(platform.urls["mlflow"].rpartition(":")[2]), deadline=180,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class House:
     engine_port: int = field(default_factory=free_port)
     proc: subprocess.Popen[bytes] | None = None
     extra: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
     upstreams: dict[str, Started] = field(default_factory=dict)
     _clients: list[httpx.Client] = field(default_factory=list)
 
@@ -48,11 +49,20 @@ class House:
     def start(self) -> None:
         self.write()
         argv = ["python", "-m", "proa_gateway", "--port", "{port}", "--engine-port"]
-        argv += [str(self.engine_port), "--ledger", f"sqlite:///{self.home}/ledger.db"]
-        argv += ["--spool", f"{self.home}/spool", "--routes", f"file://{self.home}/routes.json"]
-        argv += ["--engines", f"file://{self.home}/platform.json", "--linger-seconds", "0.1"]
-        started = self.processes.start([*argv, *self.extra], port=self.port)
-        self.proc = started.proc
+        argv += [str(self.engine_port), *self.ledger()]
+        argv += ["--spool", f"{self.home}/spool", "--linger-seconds", "0.1", *self.sources()]
+        self.proc = self.processes.start([*argv, *self.extra], self.env, port=self.port).proc
+
+    def ledger(self) -> list[str]:
+        """Which ledger the gateway uses."""
+        return ["--ledger", f"sqlite:///{self.home}/ledger.db"]
+
+    def sources(self) -> list[str]:
+        """Where the gateway finds routes and engines."""
+        files = {"--routes": "routes.json", "--engines": "platform.json"}
+        return [
+            part for flag, name in files.items() for part in (flag, f"file://{self.home}/{name}")
+        ]
 
     def upstream(self, release: str = "", *more: str, ready: str | None = "/readyz") -> Started:
         argv = ["python", "-m", "tests.standins.upstream", "--port", "{port}"]

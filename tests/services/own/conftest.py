@@ -75,12 +75,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     home = Home(folder / "home")
     weights = sorted(weights_cache(os.environ).glob("smollm2-*"))
     engine = stand_in(STANDINS / "engine.py", weights=weights[-1] if weights else None)
-    up(home, ports=PortPlan.parse([], auto=True), engine=engine)
-    fleet = connect(home.root)
     try:
-        yield Workplace(home, fleet, folder)
+        up(home, ports=PortPlan.parse([], auto=True), engine=engine)
+        with connect(home.root) as fleet:
+            yield Workplace(home, fleet, folder)
     finally:
-        fleet.close()
         down(home)
 
 

@@ -7,6 +7,7 @@ release; `test_tracking.py` has the step after it.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -18,8 +19,10 @@ import pytest
 
 from flight_delay import exam_data
 from flight_delay.data import ZONE, ingest
+from proa.errors import InvalidInput
 from proa.exam.exam import Exam, Row, load
 from proa.exam.leakage import leakage
+from proa.project.run import run_pipeline
 from proa.release import model_files, scoring
 from proa.release.bundle import MANIFEST, list_files
 from proa.release.manifest import Manifest, check_manifest
@@ -30,13 +33,14 @@ PROJECT = ROOT / "pipelines" / "flight_delay"
 SMALL = ["--set", "data.train.start=2013-02-01T00:00:00-05:00", "--set", "train.trials=3"]
 
 
-def pipeline(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def pipeline(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "proa_pipelines", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
+        env={**os.environ, **env},
     )
 
 
@@ -44,12 +48,16 @@ def pipeline(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def staged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One run to the staged folder, for every test that looks at what it left."""
     folder = tmp_path_factory.mktemp("run")
-    result = folder / "result.json"
+    result, temporary = folder / "result.json", folder / "tmp"
+    temporary.mkdir()
     done = pipeline(
-        "run", PROJECT, "--home", folder / "home", "--until", "stage", "--result", result, *SMALL
+        *("run", PROJECT, "--home", folder / "home", "--until", "stage", "--result", result),
+        *SMALL,
+        TMPDIR=str(temporary),
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    return {**json.loads(result.read_text()), "said": done.stdout, "home": folder / "home"}
+    found = {"said": done.stdout, "home": folder / "home", "temporary": temporary}
+    return {**json.loads(result.read_text()), **found}
 
 
 def manifest_of(staged: dict[str, Any]) -> Manifest:
@@ -212,6 +220,7 @@ def test_the_training_set_equals_the_exams_own_join(staged: dict[str, Any]) -> N
 def test_the_run_leaves_only_what_is_kept(staged: dict[str, Any]) -> None:
     kept = {path.name for path in (Path(staged["home"]) / "projects" / "flight-delay").iterdir()}
     assert kept == {"staged", f"pipeline-{staged['run']}.log"}
+    assert list(staged["temporary"].iterdir()) == []
 
 
 @pytest.fixture
@@ -258,10 +267,13 @@ def test_a_bug_in_the_project_is_one_line_and_an_exit_code(
         "run", broken_project, "--home", tmp_path, "--until", "stage", "--result", result
     )
     assert done.returncode == 70
-    assert done.stderr == "", "whoever asks for the result file says it once"
     body = json.loads(result.read_text())
     assert body["error"]["message"] == "step train: RuntimeError: out of apples"
     assert body["error"]["hint"].startswith("the whole")
+    assert done.stderr.splitlines() == [
+        f"error: {body['error']['message']}",
+        f"hint: {body['error']['hint']}",
+    ]
     assert [step["step"] for step in body["steps"]] == [
         "ingest",
         "validate",
@@ -287,6 +299,18 @@ def test_a_users_mistake_is_named(
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_who_raises_what_the_result_says_does_not_print_it_too(
+    broken_project: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with pytest.raises(InvalidInput, match=r"train\.trials = 'none'"):
+        run_pipeline(
+            broken_project, home=tmp_path, overrides={"train.trials": "none"}, until="register",
+            cause={}, on_line=said.append,
+        )  # fmt: skip
+    assert said == []
 
 
 def test_it_compiles_for_a_cluster(tmp_path: Path) -> None:

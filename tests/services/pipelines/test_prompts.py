@@ -1,28 +1,15 @@
-"""Prompts in MLflow's registry: a real `mlflow server` on SQLite."""
+"""Prompts in MLflow's registry: a real one on SQLite."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 from proa.errors import Unavailable
 from proa_pipelines import prompts
-from tests.processes import Processes, free_port
+from tests.processes import free_port
 
 # MLflow's client uses what its dependencies deprecated
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    running = Processes(folder)
-    argv = ["python", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "{port}"]
-    argv += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--workers", "1"]
-    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    yield running.start(argv, env, ready="/health", deadline=120).url
-    running.close()
 
 
 def register(url: str, text: str) -> int:

@@ -1,10 +1,9 @@
-"""What a pipeline run leaves in MLflow: a real `mlflow server` on SQLite."""
+"""What a pipeline run leaves in MLflow: a real one on SQLite."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from proa.errors import Unavailable
 from proa.project import Project, load
 from proa.release import registry
 from proa_pipelines import tracking
-from tests.processes import Processes
 
 # MLflow's client uses what its dependencies deprecated
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -27,18 +25,6 @@ MANIFEST: dict[str, Any] = {
     "metrics": {"roc_auc": 0.75, "log_loss": 0.47},
     "data": {"digest": "sha256:" + "ab" * 32, "rows": 10, "start": "a", "end": "b"},
 }
-
-
-@pytest.fixture(scope="module")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    running = Processes(folder)
-    argv = ["python", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", "{port}"]
-    argv += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--workers", "1"]
-    argv += ["--artifacts-destination", (folder / "artifacts").as_uri()]
-    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    yield running.start(argv, env, ready="/health", deadline=120).url
-    running.close()
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Watched:
     def monitor(self) -> Started:
         argv = ["python", "-m", "proa_monitor", "--port", "{port}"]
         argv += ["--events", str(self.home / "events"), "--reports", str(self.home / "reports")]
-        argv += ["--bundles", f"file://{self.flight.store.root}"]
+        argv += ["--bundles", f"file://{self.flight.store.blobs.root}"]
         argv += ["--ledger", f"sqlite:///{self.home / 'ledger.db'}"]
         return self.processes.start(argv, port=self.port, deadline=60)
 

@@ -86,7 +86,10 @@ else:
     import mlflow.sklearn
     from sklearn.linear_model import LogisticRegression
     model = LogisticRegression().fit(frame, late)
-    mlflow.sklearn.save_model(model, folder / spec.model, serialization_format="cloudpickle")
+    mlflow.sklearn.save_model(
+        model, folder / spec.model, serialization_format="cloudpickle",
+        pip_requirements=["scikit-learn==1.5.2"],
+    )
 asked = scoring.checked(spec, scoring.columns_of_rows(spec, rows))
 data = scoring.frame(spec, asked)
 if how == "lightgbm":
@@ -157,7 +160,15 @@ def serve(
     processes: Processes, python: list[str], ref: ReleaseRef, store: BundleStore, work: Path,
     *, wait: bool = True,
 ) -> Any:  # fmt: skip
-    argv = [*python, "--release", str(ref), "--bundles", f"file://{store.root}", "--workdir", work]
+    argv = [
+        *python,
+        "--release",
+        str(ref),
+        "--bundles",
+        f"file://{store.blobs.root}",
+        "--workdir",
+        work,
+    ]
     ready = "/readyz" if wait else None
     return processes.start([*argv, "--port", "{port}"], ready=ready, deadline=120)
 

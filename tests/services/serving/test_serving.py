@@ -9,7 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
+from proa.http.serving import Health, operations
 from tests.processes import Processes, answers, free_port, wait_until
 
 APP = """
@@ -112,3 +116,108 @@ def test_a_start_that_fails_ends_the_process_before_it_listens(
     assert proc.wait(20) == 1
     assert "no such model" in processes.log(proc)
     assert not (tmp_path / "n").exists()
+
+
+def test_metrics_on_a_port_of_their_own_are_there_and_nowhere_else(
+    processes: Processes, tmp_path: Path
+) -> None:
+    code = APP.replace(
+        "operations(health, registry)", "operations(health, registry, metrics=False)"
+    )
+    code = code.replace(
+        "also=[Listener(app, uds=uds)]",
+        "also=[Listener(app, uds=uds), *metrics_listener(registry, '127.0.0.1', own)]",
+    )
+    code = code.replace("Listener, operations", "Listener, metrics_listener, operations")
+    code = code.replace("\ntry:", "\nown = int(sys.argv[4])\ntry:")
+    (tmp_path / "apart.py").write_text(code)
+    own = free_port()
+    argv = ["python", tmp_path / "apart.py", "{port}", tmp_path / "s", tmp_path / "n", str(own)]
+    proc, url = processes.start(argv)
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"{url}/slow").text == "done"
+        assert "asked_total 1.0" in client.get(f"http://127.0.0.1:{own}/metrics").text
+        assert client.get(f"{url}/metrics").status_code == 404
+        for path in ("/slow", "/healthz", "/readyz"):
+            assert client.get(f"http://127.0.0.1:{own}{path}").status_code == 404
+    assert processes.stop(proc) == 0
+
+
+def test_why_a_process_is_not_ready_is_json_whatever_the_reason_holds() -> None:
+    health = Health()
+    health.set_unready('the ledger at "db:5432" does not answer')
+    routes = {route.path: route for route in operations(health, CollectorRegistry())}  # type: ignore[attr-defined]
+    with TestClient(Starlette(routes=list(routes.values()))) as client:
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, health.reason)
+
+
+def test_ready_once_every_part_is_and_never_after_the_drain_began() -> None:
+    health = Health()
+    health.set_unready("no routes yet", "routes")
+    health.set_unready("no ledger yet", "ledger")
+    health.set_ready("starting")
+    health.set_ready("routes")
+    assert (health.ready, health.reason) == (False, "no ledger yet")
+    health.set_ready("ledger")
+    assert (health.ready, health.reason) == (True, None)
+    health.drain()
+    for part in ("", "ledger", "draining"):
+        health.set_ready(part)
+    assert (health.ready, health.reason) == (False, "draining")
+
+
+def head_and_rest(sock: socket.socket) -> tuple[bytes, bytes]:
+    """One answer with a content length of 4."""
+    data = b""
+    while b"\r\n\r\n" not in data or len(data.partition(b"\r\n\r\n")[2]) < 4:
+        piece = sock.recv(1 << 16)
+        assert piece, "the server closed without an answer"
+        data += piece
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head.lower(), rest
+
+
+def test_clients_are_asked_to_leave_before_their_connection_is_closed(
+    processes: Processes, argv: list[str | Path], tmp_path: Path
+) -> None:
+    """While it lingers, an answer says so; one that began earlier leaves a last request time."""
+    code = APP.replace("linger_seconds=0.1", "linger_seconds=1").replace(
+        'Response("done")',
+        "StreamingResponse(pieces(request), headers={'content-length': '4'})",
+    )
+    code = code.replace("import Response", "import Response, StreamingResponse")
+    code = code.replace("await asyncio.sleep(float(", "wait = (float(").replace(
+        "async def slow",
+        "async def pieces(request):\n    yield b'do'\n    await asyncio.sleep(float("
+        "request.query_params.get('seconds', 0)))\n    yield b'ne'\n\nasync def slow",
+    )
+    code = code.replace("drain_seconds=1,", "drain_seconds=20,")
+    (tmp_path / "app.py").write_text(code)
+    proc, url = processes.start(argv)
+    port = int(url.rpartition(":")[2])
+    request = b"GET /slow?seconds=%g HTTP/1.1\r\nhost: h\r\n\r\n"
+    with (
+        socket.create_connection(("127.0.0.1", port), 20) as idle,
+        socket.create_connection(("127.0.0.1", port), 20) as busy,
+    ):
+        idle.sendall(request % 0)
+        head, _ = head_and_rest(idle)
+        assert b"connection: close" not in head
+        busy.sendall(request % 2)
+        assert b"\r\n\r\ndo" in busy.recv(1 << 16)
+        proc.terminate()
+        wait_until(lambda: not answers(f"{url}/readyz"), what="readiness fails first")
+        idle.sendall(request % 0)
+        head, rest = head_and_rest(idle)
+        assert (b"connection: close" in head, rest) == (True, b"done")
+        assert idle.recv(1) == b""
+        assert busy.recv(1 << 16) == b"ne"
+        # Nobody listens any more, yet who could not be told is answered once more.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        busy.sendall(request % 0)
+        head, rest = head_and_rest(busy)
+        assert (b"connection: close" in head, rest) == (True, b"done")
+        assert busy.recv(1) == b""
+    assert proc.wait(10) == 0

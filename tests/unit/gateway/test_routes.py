@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proa.errors import InvalidInput, NotFound, Unavailable
-from proa_gateway.engines import parse_engines
 from proa_gateway.routes import Model, RouteTable, fraction_of, parse_routes
-from proa_gateway.watched import WatchedFile, path_of
 
 UNITS = [f"unit-{number}" for number in range(4000)]
 
@@ -113,51 +110,3 @@ def test_a_bad_file_names_the_place(change: dict[str, Any], message: str) -> Non
     value = {"schema_version": 1, "generation": 1, "models": {}, **change}
     with pytest.raises(InvalidInput, match=message):
         parse_routes(json.dumps(value).encode())
-
-
-def test_a_bad_or_missing_file_leaves_the_last_good_content(tmp_path: Path) -> None:
-    path = tmp_path / "routes.json"
-    file = WatchedFile(path, parse_routes, empty=RouteTable(0, {}))
-    assert not file.check()
-    assert file.error is not None
-    assert "cannot be read" in file.error
-    path.write_text('{"schema_version":1,"generation":7,"models":{}}')
-    assert file.check()
-    assert not file.check()
-    assert (file.value.generation, file.error) == (7, None)
-    path.write_text("{")
-    assert not file.check()
-    assert file.value.generation == 7
-    assert "not valid JSON" in str(file.error)
-    path.unlink()
-    file.check()
-    assert file.value.generation == 7
-    path.write_text('{"schema_version":1,"generation":8,"models":{}}')
-    assert file.check()
-    assert file.value.generation == 8
-    with pytest.raises(InvalidInput, match="--routes = 'http://x': expected file:///"):
-        path_of("http://x", what="--routes")
-
-
-def test_engines_are_read_and_their_keys_not_shown(tmp_path: Path) -> None:
-    (tmp_path / "engine.key").write_text("very-secret\n")
-    prices = {"input_per_million_micro": 1, "output_per_million_micro": 2}
-    spec = {"url": "unix:///s", "key_file": str(tmp_path / "engine.key"), "prices": prices}
-    table = parse_engines(json.dumps({"engines": {"e": spec}}).encode())
-    assert table.engine("e").api_key == "very-secret"
-    assert "very-secret" not in repr(table)
-    with pytest.raises(NotFound, match="no engine 'x'; the engines are: e"):
-        table.engine("x")
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ({"url": "ftp://x"}, "engines.e.url = 'ftp://x'"),
-        ({"url": "http://x"}, "engines.e.prices.input_per_million_micro = None"),
-        ([], "engines.e.url = None"),
-    ],
-)
-def test_bad_engines_are_named(spec: object, message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        parse_engines(json.dumps({"engines": {"e": spec}}).encode())

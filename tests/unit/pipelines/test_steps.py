@@ -39,7 +39,7 @@ def report(text: str) -> tuple[runner.Report, list[str]]:
 
 
 def test_a_step_tells_its_facts_and_returns_its_value(capsys: pytest.CaptureFixture[str]) -> None:
-    assert steps.run("classic", "fine") == "done"
+    assert steps.run("classic", "fine", project=".") == "done"
     found, said = report(capsys.readouterr().out)
     assert said == ["    half way"]
     assert found.steps[0]["step"] == "fine"
@@ -50,7 +50,7 @@ def test_a_step_tells_its_facts_and_returns_its_value(capsys: pytest.CaptureFixt
 
 def test_a_users_mistake_comes_back_as_the_same_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        steps.run("classic", "broken")
+        steps.run("classic", "broken", project=".")
     assert ended.value.code == NotFound.exit_code
     found, _ = report(capsys.readouterr().out)
     assert isinstance(found.error, NotFound)
@@ -59,7 +59,7 @@ def test_a_users_mistake_comes_back_as_the_same_error(capsys: pytest.CaptureFixt
 
 def test_a_bug_names_step_and_exception(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="3 apples"):
-        steps.run("classic", "buggy")
+        steps.run("classic", "buggy", project=".")
     found, _ = report(capsys.readouterr().out)
     assert isinstance(found.error, Internal)
     assert found.error.message == "step buggy: ValueError: 3 apples"
@@ -87,7 +87,7 @@ def test_an_unknown_stop_is_refused_before_anything_runs(tmp_path: object) -> No
 )
 def test_only_a_pass_ends_a_promotion_well(until: str, verdict: str, refused: bool) -> None:
     body = {"until": until, "verdict": verdict, "reason": "why", "project": "m", "release": "m/1"}
-    error = runner._refusal(body)
+    error = runner.refusal(body)
     assert (error is not None) == refused
     if error is not None:
         assert isinstance(error, Refused)

@@ -30,7 +30,7 @@ def stage(folder: Path, text: str = "weights") -> Manifest:
 
 def blob(store: BundleStore, digest: str) -> Path:
     hexdigest = digest.removeprefix("sha256:")
-    return store.root / "sha256" / hexdigest[:2] / hexdigest
+    return store.blobs.root / "sha256" / hexdigest[:2] / hexdigest
 
 
 def test_what_goes_in_comes_out(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_releases_share_the_blobs_they_have_in_common(tmp_path: Path) -> None:
     for number, text in enumerate(["one", "two"]):
         folder = tmp_path / str(number)
         store.put(stage(folder, text), folder)
-    blobs = [path for path in (store.root / "sha256").rglob("*") if path.is_file()]
+    blobs = [path for path in (store.blobs.root / "sha256").rglob("*") if path.is_file()]
     assert len(blobs) == 2 + 2 + 1  # two manifests, two models, one profile
 
 
@@ -94,7 +94,7 @@ def test_a_file_changed_after_listing_is_not_stored(tmp_path: Path) -> None:
         store.put(manifest, tmp_path / "in")
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "relative/path", "file://host/x", ""])
+@pytest.mark.parametrize("url", ["s3://", "gs://bucket", "relative/path", "file://host/x", ""])
 def test_other_urls_are_refused_by_name(url: str) -> None:
     with pytest.raises(InvalidInput, match="file:///absolute"):
         BundleStore.from_url(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,18 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Output:
-    """One command's voice, and the platform it speaks to."""
+    """One command's voice, and the platform it speaks to.
+
+    Attributes:
+        home: the home folder that was named, None when none was.
+        platform: gives the platform file, or None for the platform of a home.
+    """
 
     home: str | None
     as_json: bool
+    platform: Callable[[], Path | None] = lambda: None
     console: Console = field(default_factory=lambda: Console(highlight=False))
     notes: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def fleet(self, person: str | None = None) -> Fleet:
-        """The fleet of the home folder, for the person who asks."""
+        """The fleet of the platform file, else of the home folder, for the person who asks."""
         from proa.fleet import connect
 
-        return connect(self.home, person=person)
+        return connect(self.home, platform=self.platform(), person=person)
 
     def value(self, value: Any) -> bool:
         """Print JSON when asked for it; says whether it did."""

@@ -81,16 +81,44 @@ def status(output: Output, name: str | None) -> None:
             output.table(["", ""], [(key, _plain(value)) for key, value in model.items()])
             say_analysis(output, analysis)
         return
-    parts, models = _parts(output), fleet.models()
-    if output.value({"parts": parts, "models": models}):
-        return
-    rows = [
-        (part["name"], "ready" if part["ready"] else "NOT READY", part["restarts"], part["url"])
-        for part in parts
-    ]
-    output.table(["part", "state", "restarts", "address"], rows)
+    if output.platform() is None:
+        parts, models = _parts(output), fleet.models()
+        if output.value({"parts": parts, "models": models}):
+            return
+        rows = [
+            (part["name"], "ready" if part["ready"] else "NOT READY", part["restarts"], part["url"])
+            for part in parts
+        ]
+        output.table(["part", "state", "restarts", "address"], rows)
+    else:
+        platform, models = fleet.platform(), fleet.models()
+        if output.value({"platform": platform, "models": models}):
+            return
+        _say_platform(output, platform)
     output.line("")
     output.table(["model", "kind", "champion", "phase", "traffic", "message"], map(_row, models))
+
+
+def _say_platform(output: Output, platform: dict[str, Any]) -> None:
+    """The leader and every gateway, with the routes that each has."""
+    newest = platform["routes"]["generation"]
+    # A controller that is alone leads without an election, and names itself.
+    leader = platform["leader"] or (platform["identity"] if platform["leading"] else None)
+    rows: list[tuple[object, ...]] = [
+        ("controller", "leads" if leader else "NO LEADER", newest, leader or "-")
+    ]
+    for gateway in platform["gateways"]:
+        behind = gateway["generation"] is None or gateway["generation"] < newest
+        state = "ready" if gateway["ready"] else "NOT READY"
+        rows.append(
+            (
+                "gateway",
+                f"{state}, behind" if behind and gateway["ready"] else state,
+                gateway["generation"],
+                gateway["url"],
+            )
+        )
+    output.table(["part", "state", "routes", "where"], rows)
 
 
 def _row(model: dict[str, Any]) -> tuple[object, ...]:

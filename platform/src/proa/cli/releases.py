@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from proa.cli.output import Output
+from proa.cli.output import Output, as_person
 from proa.errors import InvalidInput
 
 
 def release_commands() -> list[click.Command]:
     """The commands of this file."""
-    return [create, diff, show]
+    return [create, retrain, diff, show]
 
 
 @click.command()
@@ -35,6 +36,15 @@ def release_commands() -> list[click.Command]:
     show_default=True,
     help="How far it goes.",
 )
+@click.option(
+    "--on",
+    type=click.Choice(["here", "cluster"]),
+    default="here",
+    show_default=True,
+    help="Where it runs: on this machine, or on the platform file's Kubeflow Pipelines.",
+)
+@click.option("--every", metavar="CRON", help="With --on cluster: again and again; 'none' ends it.")
+@click.option("--wait/--no-wait", default=True, help="With --on cluster: until the run ends.")
 @click.pass_obj
 def create(
     output: Output,
@@ -44,6 +54,9 @@ def create(
     new_exam: bool,
     settings: tuple[str, ...],
     until: str,
+    on: str,
+    every: str | None,
+    wait: bool,
 ) -> None:
     """Make a release: run a project's pipeline, or take a model that is made already.
 
@@ -54,6 +67,25 @@ def create(
 
     overrides = parse_settings(settings)
     fleet = output.fleet()
+    if on == "cluster":
+        if uri or data or new_exam:
+            raise InvalidInput(
+                "--from, --data and --new-exam are for this machine; on a cluster the lines "
+                "`from:` and `data:` of proa.yaml say the same",
+                param="on",
+            )
+        done = fleet.submit(
+            project,
+            overrides=overrides,
+            until=until,
+            every=every,
+            wait=wait,
+            on_line=output.say,
+        )
+        _tell_run(output, done)
+        return
+    if every is not None or not wait:
+        raise InvalidInput("--every and --no-wait need --on cluster", param="on")
     if uri or data or new_exam or isinstance(load(project, overrides=overrides).spec, OwnProject):
         result = fleet.create_own(
             project,
@@ -68,6 +100,56 @@ def create(
         result = fleet.create(project, overrides=overrides, until=until, on_line=output.say)
     if not output.value(result):
         output.line(result["release"])
+
+
+def _tell_run(output: Output, done: dict[str, Any]) -> None:
+    if not output.value(done):
+        output.line(done.get("release") or done.get("url") or done["project"])
+
+
+@click.command()
+@click.argument("name")
+@click.option("--reason", required=True, help="Why; it stands in the journal and in the run.")
+@click.option("--cause", default="asked", show_default=True, help="One word, as drift, schedule.")
+@click.option("--evidence", default="", help="Where it can be looked up: a finding, an address.")
+@click.option(
+    "--project",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The project's folder (else the one it was created from last).",
+)
+@click.option(
+    "--until",
+    type=click.Choice(["register", "gate", "promote"]),
+    default="gate",
+    show_default=True,
+    help="How far it goes.",
+)
+@click.option("--wait/--no-wait", default=True, help="On a cluster: until the run ends.")
+@as_person
+@click.pass_obj
+def retrain(
+    output: Output,
+    name: str,
+    reason: str,
+    cause: str,
+    evidence: str,
+    project: Path | None,
+    until: str,
+    wait: bool,
+    person: str | None,
+) -> None:
+    """Make a new release of a model for a reason that the journal and the run name."""
+    done = output.fleet(person).retrain(
+        name,
+        reason=reason,
+        cause=cause,
+        evidence=evidence,
+        project=project,
+        until=until,
+        wait=wait,
+        on_line=output.say,
+    )
+    _tell_run(output, done)
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:

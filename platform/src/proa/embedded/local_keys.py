@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from proa.embedded.home import Home
 from proa.embedded.parts import ENGINE_KEY
@@ -16,25 +14,16 @@ from proa.ledger.keys import KeyStore
 
 __all__ = ["make_keys"]
 
-_TEAM: Final = "platform"
-_RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "admin": (rights.ADMIN,),
-    "assistant": (rights.ENGINE, rights.INTERNAL, rights.EVENTS),
-    "predictor": (rights.EVENTS, rights.REPLAY),
-    "controller": (rights.READ,),
-    "pipelines": (rights.CALL, rights.ENGINE, rights.READ, rights.JUDGE, rights.PROMOTE),
-}
-
 
 def make_keys(home: Home) -> tuple[str, ...]:
     """Make the keys that are missing or not valid any more; returns their names."""
     made = []
     store = KeyStore(home.ledger)
     try:
-        for name, granted in _RIGHTS.items():
+        for name, granted in rights.PARTS.items():
             path = home.key(name)
             if not _works(store, path, granted):
-                issued = store.create(team=_TEAM, feature=name, rights=granted)
+                issued = store.create(team=rights.PARTS_TEAM, feature=name, rights=granted)
                 _write_secret(path, issued.text)
                 made.append(name)
     finally:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from proa.embedded.environments import (
@@ -17,10 +15,11 @@ from proa.embedded.environments import (
 from proa.embedded.home import Home
 from proa.errors import Conflict, NotFound, Refused
 from proa.fleet.exams import Exams
+from proa.fleet.preset import Endpoints
 from proa.fleet.rollouts import Rollouts
 from proa.fleet.slot import HeldSlot
-from proa.fleet.wire import Endpoints
 from proa.release.reference import ReleaseRef
+from proa.release.transfer import copy_release
 from proa.rollout.policy import Policy
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ class Promotions(Exams, Rollouts):
 
     def environments(self) -> dict[str, Environment]:
         """The other platforms that this one knows."""
-        return read_environments(self._home())
+        return read_environments(self._home("a list of environments"))
 
     def add_environment(self, new: Environment, *, replace: bool = False) -> None:
         """Make another platform known here; see `proa.embedded.environments`."""
-        add_environment(self._home(), new, replace=replace)
+        add_environment(self._home("a list of environments"), new, replace=replace)
 
     def there(self, name: str) -> Self:
         """The fleet of an environment, with the key that was given for it.
@@ -46,7 +45,7 @@ class Promotions(Exams, Rollouts):
         Raises:
             NotFound: no such environment, or no platform there.
         """
-        found = environment(self._home(), name)
+        found = environment(self._home("promote --to"), name)
         if found.home is None:
             home, endpoints = None, Endpoints(**found.urls)
         else:
@@ -85,7 +84,7 @@ class Promotions(Exams, Rollouts):
         Raises:
             Refused: it has no passing verdict here, or was refused there.
         """
-        environment(self._home(), name)  # a name that is not known costs nothing
+        environment(self._home("promote --to"), name)  # a name that is not known costs nothing
         line, evidence = self._passing(ref)
         whole = exam or self.exam_of(ref.name)
         if line["details"]["exam"] != whole.digest:
@@ -207,10 +206,7 @@ class Promotions(Exams, Rollouts):
     def _move(self, ref: ReleaseRef, there: Promotions, say: Say) -> ReleaseRef:
         """The same digest over there: its bundle stored, registered, announced."""
         if not there.bundles.has(ref.digest):
-            with tempfile.TemporaryDirectory(prefix="proa-carry-") as folder:
-                staged = Path(folder) / "release"
-                manifest = self.bundles.materialize(ref.digest, staged)
-                there.bundles.put(manifest, staged)
+            copy_release(ref.digest, self.bundles, there.bundles)
             say(f"the bundle of {ref.short} was copied: {ref.digest[:19]}…")
         manifest = there.bundles.manifest(ref.digest)
         moved, _ = there.registry.register(manifest, bundle=there.endpoints.bundles)
@@ -223,4 +219,4 @@ class Promotions(Exams, Rollouts):
         return moved
 
     def _own_name(self) -> str:
-        return self._home().root.name if self.home is not None else self.endpoints.controller
+        return self.home.root.name if self.home is not None else self.endpoints.controller

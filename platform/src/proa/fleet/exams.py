@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proa.embedded.files import read_json, write_json
-from proa.embedded.platform_file import read_platform
 from proa.errors import Conflict, NotFound, ProaError
 from proa.fleet.judging import Judging
 from proa.fleet.slot import HeldSlot
@@ -70,8 +69,8 @@ class Exams(Judging):
 
         if project is not None:
             return load(project)
-        path = self._home().projects / f"{name}.json"
-        if not path.exists():
+        path = None if self.home is None else self.home.projects / f"{name}.json"
+        if path is None or not path.exists():
             raise NotFound(f"no project of {name} is known here", hint="proa gate … --exam FOLDER")
         return load(Path(read_json(path)["folder"]))
 
@@ -250,7 +249,7 @@ class Exams(Judging):
         """What the exam will ask, take and cost, for both sides."""
         from proa.exam.cost import estimate_rows, estimate_tasks, tokens_of
 
-        platform = None if self.home is None else read_platform(self.home)
+        platform = self._facts()
         currency = "" if platform is None else platform.currency
         manifests = [self.manifest(side) for side in (ref, champion) if side is not None]
         kept = 0 if answers is None else answers.resumed

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proa.embedded.files import read_json, write_json
-from proa.embedded.platform_file import read_platform
 from proa.errors import InvalidInput
 from proa.fleet.releases import Releases
 from proa.release.canonical import digest_json
@@ -63,15 +62,14 @@ class Judging(Releases):
     ) -> EngineJudge | None:
         from proa.exam.judge import EngineJudge, choose_engine
 
-        rules = exam.rules.judge
-        if rules is None or self.home is None:
+        rules, platform = exam.rules.judge, self._facts()
+        if rules is None or platform is None or not platform.endpoints.engine:
             return None
-        platform = read_platform(self.home)
         manifests = [self.manifest(side) for side in sides]
         under_test = {item.llm.engine.identity for item in manifests if item.llm is not None}
         wanted = platform.aliases.get(rules.engine or "", rules.engine)
         judge = EngineJudge(
-            url=platform.urls["engine"],
+            url=platform.endpoints.engine,
             key=self._key,
             engine=choose_engine(platform.engines, under_test=under_test, wanted=wanted),
             under_test=under_test,
@@ -96,11 +94,12 @@ class Judging(Releases):
         labels = [item.model_dump(mode="json") for item in exam.labelled]
         rule = rules.model_dump(mode="json", exclude={"min_agreement", "engine"})
         key = digest_json({"judge": judge.digest, "labels": labels, "rules": rule})
-        file = self._home().exams / f"judge-{key[7:23]}.json"
-        if fresh or not file.exists():
+        file = None if self.home is None else self.home.exams / f"judge-{key[7:23]}.json"
+        if fresh or file is None or not file.exists():
             found = self._measured(exam, judge, progress, pairs=fresh)
             known = found.to_json()
-            if found.scored == found.labelled:  # an engine that was away is asked again
+            whole = found.scored == found.labelled  # an engine that was away is asked again
+            if file is not None and whole:
                 file.parent.mkdir(mode=0o700, exist_ok=True)
                 write_json(file, known)
         else:
@@ -141,7 +140,8 @@ class Judging(Releases):
         from proa.exam.aids import embed_for, passages_of
         from proa.exam.scorers import Aids
 
-        weights = None if self.home is None else read_platform(self.home).weights
+        platform = self._facts()
+        weights = None if platform is None else platform.weights
         passages = None
         spec = self.manifest(ref).llm
         wanted = any(task.expect.grounded is not None for task in exam.tasks)

@@ -27,9 +27,13 @@ class Releases(Wire):
         *,
         overrides: Mapping[str, str] | None = None,
         until: str = "register",
+        cause: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] = lambda line: None,
     ) -> dict[str, Any]:
         """Run a project's pipeline on this machine, as far as `register`, `gate` or `promote`.
+
+        Args:
+            cause: `cause`, `requested_by`, `evidence`: why it runs, when somebody asked.
 
         Returns:
             The pipeline's result: `release`, `verdict` when it came that far, seconds per step.
@@ -38,11 +42,22 @@ class Releases(Wire):
         from proa.project.run import run_pipeline
 
         loaded = load(project, overrides=overrides or {})
-        home = self._home()
+        home = self._home("a pipeline on this machine")
         write_json(home.projects / f"{loaded.name}.json", {"folder": str(loaded.folder)})
         return run_pipeline(
-            project, home=home.root, overrides=overrides or {}, until=until, on_line=on_line
+            project,
+            home=home.root,
+            platform=self._platform_file(),
+            overrides=overrides or {},
+            until=until,
+            cause=cause or {},
+            on_line=on_line,
         )
+
+    def _platform_file(self) -> Path | None:
+        """The file by which child processes find a platform that is not this home's."""
+        preset = self._preset
+        return preset.source if preset is not None and preset.source.is_file() else None
 
     def create_own(
         self,
@@ -73,7 +88,8 @@ class Releases(Wire):
         _ = load(project, overrides=overrides or {}).own
         return bring_model(
             project,
-            home=self._home().root,
+            home=self._home("a pipeline on this machine").root,
+            platform=self._platform_file(),
             uri=uri,
             data=data,
             overrides=overrides or {},
@@ -90,6 +106,7 @@ class Releases(Wire):
         run_id: str | None = None,
         reason: str = "",
         rollout: Mapping[str, Any] | None = None,
+        weights: Path | None = None,
     ) -> ReleaseRef:
         """Make a release of a staged folder: store the bundle, register, journal.
 
@@ -99,12 +116,20 @@ class Releases(Wire):
             run_id: the MLflow run it came from.
             rollout: the project's `rollout:` section, for the controller to keep; None says
                 nothing about it. A looser one waits for an approval; `status` says so.
+            weights: folder below which weights of embedders lie; the release's own are stored
+                beside its bundle, so that pods find them. None: nothing is stored.
 
         Returns:
             The release; the same content again is the same release, not a new version.
         """
+        from proa.release.transfer import weights_of
+        from proa.retrieval.embedder import find_weights
+
         files = [file.model_dump() for file in list_files(folder)]
         checked = check_manifest({**manifest, "files": files})
+        embedder = weights_of(checked)
+        if weights is not None and embedder is not None:
+            self.bundles.put_weights(find_weights(weights, embedder))
         self.bundles.put(checked, folder)
         ref, _ = self.registry.register(
             checked, bundle=self.endpoints.bundles, run_id=run_id, links=self._links(run_id)

@@ -149,6 +149,10 @@ class Rollouts(Wire):
         """The status of every model."""
         return list(self._controller("GET", "/v1/models")["models"])
 
+    def platform(self) -> dict[str, Any]:
+        """Who leads, and which routes each gateway has: `leader`, `routes`, `gateways`."""
+        return dict(self._controller("GET", "/v1/platform"))
+
     def history(self, name: str | None = None) -> list[dict[str, Any]]:
         """The journal, oldest line first."""
         path = "/v1/journal" if name is None else f"/v1/models/{name}/history"

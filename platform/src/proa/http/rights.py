@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 CALL: Final = "call"
@@ -28,3 +29,14 @@ ADMIN: Final = "admin"
 ALL: Final = frozenset(
     {CALL, ENGINE, INTERNAL, EVENTS, JUDGE, PROMOTE, APPROVE, READ, REPLAY, ADMIN}
 )
+
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "admin": (ADMIN,),
+    "assistant": (ENGINE, INTERNAL, EVENTS),
+    "predictor": (EVENTS, REPLAY),
+    "controller": (READ,),
+    "pipelines": (CALL, ENGINE, READ, JUDGE, PROMOTE),
+}
+"""What the platform's own keys may do, by the part that has it: each the least."""
+PARTS_TEAM: Final = "platform"
+"""The team of these keys; their feature is the part's name."""

@@ -1,7 +1,8 @@
 """The one shell of our Starlette processes: listen, tell their health, drain on SIGTERM.
 
 SIGTERM: `/readyz` answers 503 at once; for `linger_seconds` new connections are still taken, so
-that whoever routes to us notices; then the sockets close, answers under way are finished within
+that whoever routes to us notices, and every answer asks its client to use another connection next
+(`connection: close`); then the sockets close, answers under way are finished within
 `drain_seconds`, `on_drain` flushes what is held, and the process ends with 0. A second signal
 skips the linger.
 """
@@ -20,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import uvicorn
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from proa.errors import Conflict, InvalidInput
 from proa.http.bodies import Receive, Scope, Send, encode_error, send_error
@@ -32,8 +35,18 @@ from proa.http.bodies import Receive, Scope, Send, encode_error, send_error
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["HEADERS_LIMIT", "App", "Health", "Listener", "operations", "serve"]
+__all__ = [
+    "HEADERS_LIMIT",
+    "App",
+    "Health",
+    "Listener",
+    "metrics_listener",
+    "operations",
+    "serve",
+]
 
+STARTING: Final = "starting"
+_DRAINING: Final = "draining"
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
 
@@ -43,31 +56,41 @@ HEADERS_LIMIT: Final = 32 << 10
 # sent in that moment is lost.
 _KEEP_ALIVE_SECONDS: Final = 75
 _CUT_SECONDS: Final = 1.0
+# What a client may send on a connection whose answer began before the drain, and could not say
+# `connection: close` any more.
+_LAST_REQUEST_SECONDS: Final = 1
+_CLOSE: Final = (b"connection", b"close")
 
 
 class Health:
-    """What `/readyz` says. `serve` marks it ready after `on_start` and draining on SIGTERM."""
+    """What `/readyz` says: ready once nothing is waited for. `serve` waits for `on_start` and marks
+    it draining on SIGTERM; parts of a process add what they wait for, each under its own name.
+    """
 
     def __init__(self) -> None:
-        self.reason: str | None = "starting"
+        self._reasons = {STARTING: STARTING}
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not ready; None when it is."""
+        return "; ".join(list(self._reasons.values())) or None
 
     @property
     def ready(self) -> bool:
-        return self.reason is None
+        return not self._reasons
 
-    def set_ready(self) -> None:
-        """Ready, unless the process is already draining."""
-        if self.reason != "draining":
-            self.reason = None
+    def set_ready(self, part: str = "") -> None:
+        """`part` is waited for no longer."""
+        if part != _DRAINING:
+            self._reasons.pop(part, None)
 
-    def set_unready(self, reason: str) -> None:
-        """Not ready; `reason` is shown to whoever asks."""
-        if self.reason != "draining":
-            self.reason = reason
+    def set_unready(self, reason: str, part: str = "") -> None:
+        """Not ready before `part` is; `reason` is shown to whoever asks."""
+        self._reasons[part] = reason
 
     def drain(self) -> None:
         """Not ready any more, for good."""
-        self.reason = "draining"
+        self._reasons = {_DRAINING: _DRAINING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +107,43 @@ class Listener:
         return f"unix://{self.uds}" if self.uds else f"http://{self.host}:{self.port}"
 
 
-def operations(health: Health, registry: CollectorRegistry) -> list[BaseRoute]:
-    """The routes every process has: `/healthz`, `/readyz`, `/metrics` (Prometheus text)."""
+def operations(
+    health: Health, registry: CollectorRegistry, *, metrics: bool = True
+) -> list[BaseRoute]:
+    """The routes every process has: `/healthz`, `/readyz`, `/metrics` (Prometheus text).
+
+    Args:
+        metrics: False where `metrics_listener` has `/metrics` on a port of its own.
+    """
 
     async def healthz(_: Request) -> Response:
         return Response('{"status":"ok"}', media_type="application/json")
 
     async def readyz(_: Request) -> Response:
-        status = "ready" if health.ready else health.reason
-        code = 200 if health.ready else 503
-        return Response(f'{{"status":"{status}"}}', code, media_type="application/json")
+        body = orjson.dumps({"status": "ready" if health.ready else health.reason})
+        return Response(body, 200 if health.ready else 503, media_type="application/json")
 
+    routes: list[BaseRoute] = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    return [*routes, _metrics(registry)] if metrics else routes
+
+
+def metrics_listener(registry: CollectorRegistry, host: str, port: int | None) -> list[Listener]:
+    """`/metrics` and nothing else on `port`, for `also` of `serve`; none where `port` is None.
+
+    A port of its own lets a NetworkPolicy open it to Prometheus alone.
+    """
+    if port is None:
+        return []
+    return [Listener(Starlette(routes=[_metrics(registry)]), host, port)]
+
+
+def _metrics(registry: CollectorRegistry) -> BaseRoute:
     async def metrics(_: Request) -> Response:
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return Route("/metrics", metrics)
 
 
 def serve(
@@ -172,7 +215,7 @@ async def _serve(
         async with asyncio.TaskGroup() as group:
             pairs = zip(servers, listeners, sockets, strict=True)
             listening = [group.create_task(_listen(*three)) for three in pairs]
-            health.set_ready()
+            health.set_ready(STARTING)
             drain = group.create_task(_drain(servers, health, stop, hurry, linger_seconds))
             await asyncio.wait(listening, return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
@@ -197,10 +240,21 @@ async def _drain(
 ) -> None:
     await stop.wait()
     health.drain()
+    for server in servers:
+        _ask_to_leave(server)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), linger_seconds)
     for server in servers:
         server.should_exit = True
+
+
+def _ask_to_leave(server: uvicorn.Server) -> None:
+    """Every answer that has not begun closes its connection, and says so."""
+    server.config.encoded_headers.append(_CLOSE)
+    server.server_state.default_headers = [*server.server_state.default_headers, _CLOSE]
+    for connection in server.server_state.connections:
+        assert isinstance(connection, _Protocol)
+        connection.ask_to_leave()
 
 
 async def _listen(server: uvicorn.Server, listener: Listener, sock: socket.socket) -> None:
@@ -239,6 +293,20 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol with a bound on header bytes, and faults of HTTP itself as JSON."""
 
     _header_bytes = 0  # received since the request began; -1 while its body is read
+
+    def ask_to_leave(self) -> None:
+        """The answer under way is this connection's last, if that can still be said."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close, once idle. Who was not told may already be sending: that is answered, too."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            self.timeout_keep_alive = min(self.timeout_keep_alive, _LAST_REQUEST_SECONDS)
+        else:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self._header_bytes >= 0:

@@ -1,27 +1,29 @@
-"""The journal: an append-only, hash-chained record of every decision, in SQLite.
+"""The journal: an append-only, hash-chained record of every decision.
 
 Each line's hash covers the line and the hash before it, so that a changed, lost or moved line
-shows. The chain cannot show that its end was cut off, so the number and hash of the last line also
-stand in a file beside the database; `verify` compares the two, and with a head that somebody noted
-elsewhere, since who can change both files can change both alike.
+shows. The chain cannot show that its end was cut off, so the number and hash of the last line are
+also noted beside it (`proa.ledger.journal_note`); `verify` compares the two, and with a head that
+somebody noted elsewhere, since who can change both can change both alike.
 
 A line is written once per `key`: a controller that died between journal and state repeats its last
 step and the repeated line is not doubled. Lines are ordered by `seq`: the clock may step back.
+Writers take turns over a lock of the database, and number and `prev` are unique in it: two of them
+(a controller that lost its lease and does not know it yet) may both add lines, never two chains.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from proa.embedded.files import read_json, write_json
-from proa.errors import Conflict, InvalidInput, NotFound
+from proa.errors import Conflict, InvalidInput
+from proa.ledger.database import Database, Row, Session
+from proa.ledger.journal_note import FileNote, HeadNote, TableNote
+from proa.ledger.sqlite import SqliteFile
 from proa.release.canonical import canonical_json, digest_bytes
 
 _SCHEMA = """
@@ -92,15 +94,21 @@ _DAMAGED = Head(-1, "damaged")
 
 
 class Journal:
-    """The journal in the SQLite file `path`. One process writes; any may read."""
+    """The journal. One process writes; any may read.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._head_file = path.with_suffix(".head")
-        self._writing = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as db:
-            db.executescript(_SCHEMA)
+    Args:
+        database: holds the table `journal`; or the path of a SQLite file, which is made.
+        note: where its end is noted; by default beside the file, else in the database.
+    """
+
+    def __init__(self, database: Database | Path, note: HeadNote | None = None) -> None:
+        if isinstance(database, Path):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            note = note or FileNote(database.with_suffix(".head"))
+            database = SqliteFile(database, _SCHEMA)
+        self._database = database
+        self._note = note or TableNote()
+        self._appending = threading.Lock()  # notes in the order of their lines
 
     def append(
         self,
@@ -114,57 +122,42 @@ class Journal:
         reason: str,
         details: Mapping[str, Any],
     ) -> Line:
-        """Write one line, flushed to disk before this returns; a known key returns its line."""
-        with self._writing, self._connect() as db:
-            db.execute("BEGIN IMMEDIATE")
-            known = db.execute("SELECT * FROM journal WHERE key = ?", (key,)).fetchone()
-            if known is not None:
-                return _line(known)
-            head = self._last(db)
-            last: Head | Line = head
-            if self._is_cut(db, head):
-                last = _insert(db, head, _loss(self._noted(), head, time))
-            line = _insert(
-                db,
-                last,
-                {
-                    "key": key,
-                    "time": time,
-                    "model": model,
-                    "action": action,
-                    "release": release,
-                    "who": who,
-                    "reason": reason,
-                    "details": dict(details),
-                },
-            )
-            db.execute("COMMIT")
-            write_json(self._head_file, {"seq": line.seq, "hash": line.hash})
+        """Write one line, safe before this returns; a known key returns its line.
+
+        Raises:
+            Unavailable: the database cannot be written; nothing was.
+        """
+        fields = {
+            "key": key,
+            "time": time,
+            "model": model,
+            "action": action,
+            "release": release,
+            "who": _storable(who),
+            "reason": _storable(reason),
+            "details": dict(details),
+        }
+        with self._appending:
+            with self._database.writing("journal") as session:
+                known = session.ask(_BY_KEY, {"key": key})
+                if known:
+                    return _line(known[0])
+                head, noted = _last(session), self._noted(session)
+                last: Head | Line = head
+                if _is_cut(session, noted, head):
+                    last = _insert(session, head, _loss(noted, head, time))
+                line = _insert(session, last, fields)
+                self._note.within(session, (line.seq, line.hash))
+            self._note.after((line.seq, line.hash))
             return line
 
-    def _last(self, db: sqlite3.Connection) -> Head:
-        last = db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
-        return Head(last["seq"], last["hash"]) if last else Head()
-
-    def _noted(self) -> Head:
-        """What the file beside the database says: an empty head when it is not there, `_DAMAGED`
-        when it cannot be read."""
+    def _noted(self, session: Session) -> Head:
+        """What is noted beside: an empty head when nothing is, `_DAMAGED` when it is unreadable."""
         try:
-            value = read_json(self._head_file)
-            return Head(int(value["seq"]), str(value["hash"]))
-        except NotFound:
-            return Head()
-        except (InvalidInput, KeyError, TypeError, ValueError):
+            noted = self._note.read(session)
+        except InvalidInput:
             return _DAMAGED
-
-    def _is_cut(self, db: sqlite3.Connection, last: Head) -> bool:
-        """Whether the noted head is not in the journal. One that lies before the end is in it: a
-        crash between a line and its note."""
-        noted = self._noted()
-        if noted.seq == 0 or noted == last:
-            return False
-        row = db.execute("SELECT hash FROM journal WHERE seq = ?", (noted.seq,)).fetchone()
-        return row is None or row["hash"] != noted.hash
+        return Head() if noted is None else Head(*noted)
 
     def lines(
         self,
@@ -174,22 +167,22 @@ class Journal:
         limit: int = 10_000,
         actions: Sequence[str] = (),
     ) -> list[Line]:
-        """Lines in order, of one model or all, with `seq` above `after`, of some actions or all."""
-        marks = ", ".join("?" * len(actions))
-        chosen = f"AND action IN ({marks}) " if actions else ""
-        with self._connect() as db:
-            rows = db.execute(
-                "SELECT * FROM journal WHERE seq > ? AND (? IS NULL OR model = ?) "  # noqa: S608
-                f"{chosen}ORDER BY seq LIMIT ?",
-                (after, model, model, *actions, limit),
-            )
-            return [_line(row) for row in rows]
+        """Lines in order, of one model or all, with `seq` above `after`, of some actions or all.
+
+        Args:
+            limit: at most so many; all of them when it is negative.
+
+        Raises:
+            Unavailable: the database cannot be read.
+        """
+        with self._database.reading() as session:
+            return _lines(session, model, after=after, limit=limit, actions=actions)
 
     def head(self) -> Head:
         """The last line's number and hash: noted elsewhere, it shows later that no line before it
         was changed or lost."""
-        with self._connect() as db:
-            return self._last(db)
+        with self._database.reading() as session:
+            return _last(session)
 
     def verify(self, noted: Head | None = None) -> int:
         """Check the whole chain and its end; return the number of lines.
@@ -200,9 +193,12 @@ class Journal:
         Raises:
             Conflict: a line was changed, lost or moved; the message names the first.
         """
+        with self._database.reading() as session:
+            lines = _lines(session, None, after=0, limit=-1, actions=())
+            beside = self._noted(session)
         prev, count = _GENESIS, 0
         hashes = {0: _GENESIS}
-        for line in self.lines(limit=-1):
+        for line in lines:
             count += 1
             body = {key: value for key, value in line.to_json().items() if key != "hash"}
             whole = digest_bytes(canonical_json(body)) == line.hash
@@ -214,14 +210,13 @@ class Journal:
             if line.action == LOST:
                 raise Conflict(f"journal line {line.seq}: {line.reason}", code="journal_cut")
             prev = hashes[count] = line.hash
-        beside = self._noted()
         if beside == _DAMAGED or (beside.seq == 0 and count):
             raise Conflict(
-                f"{self._head_file.name} is missing or damaged: whether the end of the journal of "
+                f"{self._note.name} is missing or damaged: whether the end of the journal of "
                 f"{count} lines was cut off cannot be said",
                 code="journal_cut",
             )
-        for head, where in ((beside, self._head_file.name), (noted, "the head given")):
+        for head, where in ((beside, self._note.name), (noted, "the head given")):
             if head is not None and hashes.get(head.seq) != head.hash:
                 what = "does not have line" if head.seq > count else "has another line"
                 raise Conflict(
@@ -231,26 +226,60 @@ class Journal:
                 )
         return count
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self._path, isolation_level=None, timeout=10)
-        try:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            yield db
-        finally:
-            db.close()
+    def close(self) -> None:
+        self._database.close()
 
 
-def _insert(db: sqlite3.Connection, last: Head | Line, fields: Mapping[str, Any]) -> Line:
+_COLUMNS: Final = ", ".join(field.name for field in fields(Line))
+_BY_KEY: Final = f"SELECT {_COLUMNS} FROM journal WHERE key = :key"  # noqa: S608 - constants
+_INSERT: Final = (
+    f"INSERT INTO journal ({_COLUMNS}) VALUES "  # noqa: S608 - constants only
+    "(:seq, :key, :time, :model, :action, :release, :who, :reason, :details, :prev, :hash)"
+)
+_ALL: Final = 2**62
+
+
+def _last(session: Session) -> Head:
+    rows = session.ask("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")
+    return Head(*rows[0]) if rows else Head()
+
+
+def _is_cut(session: Session, noted: Head, last: Head) -> bool:
+    """Whether the noted head is not in the journal. One that lies before the end is in it: a
+    crash between a line and its note."""
+    if noted.seq == 0 or noted == last:
+        return False
+    rows = session.ask("SELECT hash FROM journal WHERE seq = :seq", {"seq": noted.seq})
+    return not rows or rows[0][0] != noted.hash
+
+
+def _lines(
+    session: Session, model: str | None, *, after: int, limit: int, actions: Sequence[str]
+) -> list[Line]:
+    chosen = {f"action_{chr(97 + number)}": action for number, action in enumerate(actions)}
+    conditions = ["seq > :after"]
+    if model is not None:
+        conditions.append("model = :model")
+    if chosen:
+        conditions.append(f"action IN ({', '.join(f':{name}' for name in chosen)})")
+    rows = session.ask(
+        f"SELECT {_COLUMNS} FROM journal WHERE {' AND '.join(conditions)} "  # noqa: S608
+        "ORDER BY seq LIMIT :limit",
+        {"after": after, "model": model, "limit": _ALL if limit < 0 else limit, **chosen},
+    )
+    return [_line(row) for row in rows]
+
+
+def _insert(session: Session, last: Head | Line, fields: Mapping[str, Any]) -> Line:
     body = {"seq": last.seq + 1, **fields, "prev": last.hash}
     line = Line(**body, hash=digest_bytes(canonical_json(body)))
-    db.execute(
-        "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*list(body.values())[:8], json.dumps(body["details"]), last.hash, line.hash),
-    )
+    session.ask(_INSERT, {**line.to_json(), "details": json.dumps(body["details"])})
     return line
+
+
+def _storable(text: str) -> str:
+    """Not every database has a text with the character 0 in it; the chain is over what is kept."""
+    return text.replace("\0", "\ufffd")
 
 
 def _loss(noted: Head, last: Head, time: str) -> dict[str, Any]:
@@ -271,5 +300,6 @@ def _loss(noted: Head, last: Head, time: str) -> dict[str, Any]:
     }
 
 
-def _line(row: sqlite3.Row) -> Line:
-    return Line(**{**dict(row), "details": json.loads(row["details"])})
+def _line(row: Row) -> Line:
+    *plain, details, prev, digest = row
+    return Line(*(*plain, json.loads(details), prev, digest))

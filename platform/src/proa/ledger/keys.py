@@ -2,35 +2,53 @@
 
 A key is `proa_<id>_<secret>` with 256 random bits of secret; the store holds its SHA-256 only.
 A fast hash is right here: there is nothing to guess in 256 random bits.
+
+Processes keep all keys in memory. What one process changes the others follow within
+`REFRESH_SECONDS`. A database on a network is only ever asked by a thread beside the requests; while
+it is away known keys keep working for `STALE_SECONDS`, whether a key not known exists cannot be
+said (503), and a revocation counts as soon as the database is back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
-import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
-from proa.errors import Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
+from proa.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    ProaError,
+    Unauthenticated,
+    Unavailable,
+)
 from proa.http import rights as known_rights
 from proa.http.clock import Clock, WallClock, parse_time, rfc3339
-from proa.ledger.sqlite import connect
+from proa.ledger.database import Database, Row
+from proa.ledger.sqlite import SqliteFile
 
-__all__ = ["IssuedKey", "Key", "KeyStore"]
+__all__ = ["IssuedKey", "Key", "KeyStore", "new_key_text"]
 
 REFRESH_SECONDS: Final = 0.25
 """How old the keys in memory may be: a revoked key works for at most this long."""
+STALE_SECONDS: Final = 4 * 3600.0
+"""How long known keys work while their database is away: long enough to restore one from a backup.
+A key revoked meanwhile works for at most as long; then every key is answered with 503."""
+_SURE_SECONDS: Final = 2.0
+"""With a look at the database this recent, a key that is not known does not exist."""
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _FORM: Final = re.compile(r"proa_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
@@ -46,6 +64,9 @@ CREATE TABLE IF NOT EXISTS keys_generation (n INTEGER NOT NULL) STRICT;
 INSERT INTO keys_generation SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM keys_generation);
 """
 _COLUMNS: Final = "id, hash, team, feature, rights, models, created, expires, revoked"
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +137,33 @@ class IssuedKey:
 
 
 class KeyStore:
-    """Keys in SQLite, all of them in memory for `authenticate`.
+    """Keys in the ledger, all of them in memory for `authenticate`.
 
-    Several processes may share the file; what one writes the others see within `REFRESH_SECONDS`.
+    Args:
+        database: holds the tables `keys` and `keys_generation`; or the path of a SQLite file, which
+            is made. One over a network is followed by a thread, from now on until `close`.
     """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
-        self._path = path
+    def __init__(self, database: Database | Path, *, clock: Clock | None = None) -> None:
+        if isinstance(database, Path):
+            database = SqliteFile(database, _SCHEMA)
+        self._database = database
         self._clock = clock or WallClock()
         self._lock = threading.Lock()
-        self._reader = connect(path)
-        self._reader.executescript(_SCHEMA)
         self._generation = -1
-        self._checked = float("-inf")
+        self._checked = self._good = float("-inf")
         self._keys: dict[str, tuple[bytes, Key]] = {}
+        self._closing = threading.Event()
+        self._follower: threading.Thread | None = None
+        if database.remote:
+            self._follower = threading.Thread(target=self._follow, name="keys", daemon=True)
+            self._follower.start()
 
     def close(self) -> None:
-        self._reader.close()
+        self._closing.set()
+        self._database.close()
+        if self._follower is not None:
+            self._follower.join()
 
     def create(
         self,
@@ -149,9 +180,9 @@ class KeyStore:
             InvalidInput: an unknown right, a bad team or feature, an expiry in the past.
         """
         now = self._clock.now()
-        identity = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
+        text = new_key_text()
         key = Key(
-            id=identity,
+            id=text.split("_")[1],
             team=_label(team, "team"),
             feature=_label(feature, "feature"),
             rights=_known(rights),
@@ -164,22 +195,49 @@ class KeyStore:
                 f"expires = {rfc3339(expires)} is not in the future: it is {rfc3339(now)}",
                 param="expires",
             )
-        text = f"proa_{identity}_{secrets.token_urlsafe(32)}"
-        with self._writing() as connection:
-            connection.execute(
-                f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",  # noqa: S608
-                (
-                    key.id,
-                    _hash(text),
-                    key.team,
-                    key.feature,
-                    orjson.dumps(sorted(key.rights)).decode(),
-                    None if key.models is None else orjson.dumps(sorted(key.models)).decode(),
-                    rfc3339(now),
-                    None if expires is None else rfc3339(expires),
-                ),
-            )
+        self._write("INSERT INTO keys " + _VALUES, _to_row(key, text))
         return IssuedKey(key, text)
+
+    def register(self, text: str, *, team: str, feature: str, rights: Iterable[str]) -> bool:
+        """Make a key that somebody else has made the text of (`new_key_text`), or give the one that
+        is there these rights. One that was revoked stays revoked.
+
+        Returns:
+            whether anything changed.
+
+        Raises:
+            InvalidInput: the text is no key's.  Conflict: another key has its id.
+        """
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise InvalidInput("the key is not of the form proa_<id>_<secret>")
+        with self._lock:
+            self._load()
+            stored, known = self._keys.get(match[1], (_NO_HASH, None))
+        if known is None:
+            key = Key(
+                id=match[1],
+                team=_label(team, "team"),
+                feature=_label(feature, "feature"),
+                rights=_known(rights),
+                models=None,
+                created=self._clock.now(),
+                expires=None,
+            )
+            self._write(
+                "INSERT INTO keys " + _VALUES + " ON CONFLICT DO NOTHING", _to_row(key, text)
+            )
+            return True
+        if not hmac.compare_digest(stored, _hash(text)):
+            raise Conflict(f"another key has the id {match[1]}", code="key_id_taken")
+        changed = replace(known, team=team, feature=feature, rights=_known(rights))
+        if changed == known:
+            return False
+        self._write(
+            "UPDATE keys SET team = :team, feature = :feature, rights = :rights WHERE id = :id",
+            _to_row(changed, text),
+        )
+        return True
 
     def list(self) -> list[Key]:
         """Every key, revoked ones too, oldest first."""
@@ -193,11 +251,10 @@ class KeyStore:
         Raises:
             NotFound: no key has this id.
         """
-        with self._writing() as connection:
-            connection.execute(
-                "UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL",
-                (rfc3339(self._clock.now()), identity),
-            )
+        self._write(
+            "UPDATE keys SET revoked = :now WHERE id = :id AND revoked IS NULL",
+            {"now": rfc3339(self._clock.now()), "id": identity},
+        )
         with self._lock:
             self._load()
             if identity not in self._keys:
@@ -209,15 +266,18 @@ class KeyStore:
 
         Raises:
             Unauthenticated: no key, or one that is malformed, unknown, revoked or expired.
+            Unavailable: the database is away, and the key is not known or known for too long.
         """
         text = _bearer(header)
-        if time.monotonic() - self._checked > REFRESH_SECONDS:
+        if self._follower is None and time.monotonic() - self._checked > REFRESH_SECONDS:
             self._refresh()
         match = _FORM.fullmatch(text)
         if match is None:
             raise Unauthenticated("the key is not of the form proa_<id>_<secret>")
         identity = match[1]
-        if identity not in self._keys:  # made a moment ago, by another process perhaps
+        if self._follower is not None:
+            self._require_recent(identity)
+        elif identity not in self._keys:  # made a moment ago, by another process perhaps
             self._refresh()
         stored, key = self._keys.get(identity, (_NO_HASH, None))
         if not hmac.compare_digest(stored, _hash(text)) or key is None:
@@ -230,37 +290,90 @@ class KeyStore:
             raise Unauthenticated(f"key {identity} expired at {rfc3339(key.expires)}")
         return key
 
-    def _refresh(self) -> None:
-        """Look for changes; while the file cannot be read the keys known so far keep working."""
-        with self._lock:
-            self._checked = time.monotonic()
-            try:
-                (generation,) = self._reader.execute("SELECT n FROM keys_generation").fetchone()
-                if generation != self._generation:
-                    self._load()
-            except sqlite3.Error as error:
-                if self._generation < 0:
-                    raise _unreadable(self._path, error) from error
+    @property
+    def known(self) -> bool:
+        """Whether the keys were read at least once."""
+        return self._generation >= 0
 
-    def _load(self) -> None:
-        (generation,) = self._reader.execute("SELECT n FROM keys_generation").fetchone()
-        rows = self._reader.execute(f"SELECT {_COLUMNS} FROM keys").fetchall()  # noqa: S608
-        self._keys = {row[0]: (row[1], _from_row(row)) for row in rows}
+    def _require_recent(self, identity: str) -> None:
+        age = time.monotonic() - self._good
+        if age > (STALE_SECONDS if identity in self._keys else _SURE_SECONDS):
+            since = f"for {age:.0f} s" if self.known else "yet"
+            raise Unavailable(
+                f"whether key {identity} may pass cannot be said: the ledger's keys could not be "
+                f"read {since}",
+                code="keys_unreachable",
+            )
+
+    def _follow(self) -> None:
+        away = False
+        while not self._closing.wait(REFRESH_SECONDS if self.known or away else 0.0):
+            try:
+                self._refresh()
+                if away:
+                    _log.warning("the ledger's keys can be read again")
+                away = False
+            except Exception as error:
+                if not away and not self._closing.is_set():
+                    expected = isinstance(error, ProaError)
+                    _log.error("known keys work on: %s", error, exc_info=not expected)
+                away = True
+
+    def _refresh(self) -> None:
+        """Look for changes; while a file cannot be read the keys known so far keep working.
+
+        Raises:
+            Unavailable: it cannot be read, and is remote or never was read.
+        """
+        with self._lock:
+            self._checked = begun = time.monotonic()
+            try:
+                self._load(unless=self._generation)
+                self._good = begun
+            except Unavailable:
+                if self._follower is not None or not self.known:
+                    raise
+
+    def _load(self, unless: int = -1) -> None:
+        with self._database.reading() as session:
+            ((generation,),) = session.ask("SELECT n FROM keys_generation")
+            if generation == unless:
+                return
+            rows = session.ask(f"SELECT {_COLUMNS} FROM keys")  # noqa: S608
+        self._keys = {row[0]: (bytes(row[1]), _from_row(row)) for row in rows}
         self._generation = generation
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with closing(connect(self._path, durable=True)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("UPDATE keys_generation SET n = n + 1")
-            connection.execute("COMMIT")
+    def _write(self, sql: str, values: dict[str, Any]) -> None:
+        with self._database.writing("keys") as session:
+            session.ask(sql, values)
+            session.ask("UPDATE keys_generation SET n = n + 1")
         self._checked = float("-inf")
+        if self._follower is not None:
+            # Told once every process follows it: nobody is refused with a key just made, and a key
+            # just revoked is. Two rounds, since one may have begun before.
+            self._closing.wait(2 * REFRESH_SECONDS)
 
 
-def _from_row(
-    row: tuple[str, bytes, str, str, str, str | None, str, str | None, str | None],
-) -> Key:
+_VALUES: Final = (
+    f"({_COLUMNS}) VALUES (:id, :hash, :team, :feature, :rights, :models, :created, :expires,"
+    " :revoked)"
+)
+
+
+def new_key_text() -> str:
+    """The text of a new key, which nobody knows yet."""
+    identity = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
+    return f"proa_{identity}_{secrets.token_urlsafe(32)}"
+
+
+def _to_row(key: Key, text: str) -> dict[str, Any]:
+    wire = key.to_wire()
+    for name in ("rights", "models"):
+        wire[name] = None if wire[name] is None else orjson.dumps(wire[name]).decode()
+    return {**wire, "hash": _hash(text)}
+
+
+def _from_row(row: Row) -> Key:
     identity, _, team, feature, rights, models, created, expires, revoked = row
     return Key(
         id=identity,
@@ -272,10 +385,6 @@ def _from_row(
         expires=None if expires is None else parse_time(expires),
         revoked=None if revoked is None else parse_time(revoked),
     )
-
-
-def _unreadable(path: Path, error: Exception) -> Unavailable:
-    return Unavailable(f"the keys in {path} cannot be read: {error}")
 
 
 def _hash(text: str) -> bytes:

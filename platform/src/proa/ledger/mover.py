@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Final
 
 from proa.errors import InvalidInput, ProaError
@@ -69,12 +70,26 @@ class Mover:
 
     def _insert(self, lines: list[bytes]) -> None:
         for start in range(0, len(lines), _BATCH):
-            calls = []
+            calls = {}
             for line in lines[start : start + _BATCH]:
                 try:
-                    calls.append(Call.from_bytes(line))
+                    calls[line] = Call.from_bytes(line)
                 except InvalidInput as error:
-                    self._spool.set_aside(line)
-                    self.rejected += 1
-                    _log.error("a record of the spool was set aside: %s", error)
-            self.moved += self._store.insert(calls)
+                    self._set_aside(line, error)
+            try:
+                self.moved += self._store.insert(list(calls.values()))
+            except InvalidInput:
+                self._insert_each(calls)
+
+    def _insert_each(self, calls: Mapping[bytes, Call]) -> None:
+        """One of them cannot be stored; the others must not wait for it for ever."""
+        for line, call in calls.items():
+            try:
+                self.moved += self._store.insert([call])
+            except InvalidInput as error:
+                self._set_aside(line, error)
+
+    def _set_aside(self, line: bytes, error: InvalidInput) -> None:
+        self._spool.set_aside(line)
+        self.rejected += 1
+        _log.error("a record of the spool was set aside: %s", error)

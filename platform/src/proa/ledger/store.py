@@ -1,40 +1,28 @@
-"""Where calls are kept and counted. SQLite here; another database answers the same contract."""
+"""Where calls are kept, counted and billed."""
 
 from __future__ import annotations
 
 import math
-import sqlite3
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
-from proa.errors import InvalidInput, Unavailable
+from proa.errors import InvalidInput
 from proa.http.clock import WallClock, rfc3339
 from proa.http.ids import new_id
 from proa.ledger.call import BROKEN_STREAM, CALL_FIELDS, Call
-from proa.ledger.sqlite import connect
+from proa.ledger.database import Database, Row, Session
+from proa.ledger.sqlite import SqliteFile
 from proa.ledger.tally import Tally
 from proa.ledger.tally_query import QUERIES, tallies_of
 
-__all__ = [
-    "DIMENSIONS",
-    "CallStore",
-    "Cost",
-    "Percentiles",
-    "ReleaseCounts",
-    "SqliteCallStore",
-    "TallyStore",
-]
+__all__ = ["DIMENSIONS", "CallStore", "Cost", "Percentiles", "ReleaseCounts", "make_identity"]
 
 DIMENSIONS: Final = ("team", "feature", "model", "release", "purpose")
 MAX_LIMIT: Final = 10_000
 _END_OF_TIME: Final = "~"  # sorts after every RFC 3339 text
-
-_T = TypeVar("_T")
-_Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +83,51 @@ class Cost:
         return asdict(self)
 
 
-class CallStore(Protocol):
-    """Calls, each stored once however often it is inserted. Times are RFC 3339 as in `Call`."""
+class CallStore:
+    """Calls, each stored once however often it is inserted. Times are RFC 3339 as in `Call`.
+
+    Safe to call from several threads. Faults of the database are `Unavailable`.
+
+    Args:
+        database: holds the tables `calls` and `identity`; or the path of a SQLite file, which is
+            made.
+    """
+
+    def __init__(self, database: Database | Path) -> None:
+        if isinstance(database, Path):
+            database = SqliteFile(database, _SCHEMA, later={"calls": _LATER})
+        self._database = database
+        self._identity: tuple[str, str] | None = None
+        if not database.remote:
+            with database.writing("identity") as session:
+                make_identity(session)
+
+    def close(self) -> None:
+        self._database.close()
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The ledger's id and when it was made: calls before that may be in another one.
+
+        Gateways that share a ledger say the same.
+        """
+        if self._identity is None:
+            with self._database.reading() as session:
+                ((name, created),) = session.ask("SELECT id, created FROM identity")
+            self._identity = str(name), str(created)
+        return self._identity
 
     def insert(self, calls: Sequence[Call]) -> int:
         """Store calls; those whose (request, door) is there already change nothing.
 
         Returns:
             how many were new.
+
+        Raises:
+            Unavailable: nothing was stored.  InvalidInput: nor will it be: one cannot be.
         """
+        with self._database.writing("calls") as session:
+            return session.add("calls", CALL_FIELDS, map(_AS_ROW, calls))
 
     def calls(
         self,
@@ -114,78 +138,6 @@ class CallStore(Protocol):
         limit: int = 1000,
     ) -> list[Call]:
         """Calls in order of their start. `request` also finds the calls it caused."""
-
-    def costs(self, *, by: str, since: str | None = None, until: str | None = None) -> list[Cost]:
-        """The bill of [since, until) by one of `DIMENSIONS`, dearest first.
-
-        An engine's call without model or release counts for those of the call that caused it.
-        Exams, judges and shadows are nobody's bill: by team and feature they are left out.
-        """
-
-    def counts(
-        self, *, model: str, since: str | None = None, purpose: str = "user"
-    ) -> dict[str, ReleaseCounts]:
-        """Exact counts per release of one model since a moment."""
-
-
-class TallyStore(Protocol):
-    """Calls, summed up for whoever judges releases by them."""
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """The ledger's id and when it was made: calls before that may be in another one."""
-
-    def tallies(
-        self, *, model: str, since: str, until: str | None = None, purpose: str = "user"
-    ) -> dict[str, Tally]:
-        """What each release of a model did in [since, until)."""
-
-
-class SqliteCallStore:
-    """The ledger in one SQLite file (WAL): one writer at a time, readers never wait.
-
-    Safe to call from several threads.
-
-    Attributes:
-        identity: an id made with the file, and when; gateways that share a ledger say the same.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writing = threading.Lock()
-        self._reading = threading.Lock()
-        # An insert is only answered when a power cut cannot take it: its spool is deleted next.
-        self._writer = connect(path, durable=True)
-        self._writer.executescript(_SCHEMA)
-        _add_columns(self._writer)
-        self._reader = connect(path)
-        self.identity = _identity(self._writer)
-
-    def close(self) -> None:
-        self._writer.close()
-        self._reader.close()
-
-    def insert(self, calls: Sequence[Call]) -> int:
-        with self._writing:
-            before = self._writer.total_changes
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                self._writer.executemany(_INSERT, map(_AS_ROW, calls))
-                self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise Unavailable(f"the ledger {self._path} cannot be written: {error}") from error
-            return self._writer.total_changes - before
-
-    def calls(
-        self,
-        *,
-        since: str | None = None,
-        model: str | None = None,
-        request: str | None = None,
-        limit: int = 1000,
-    ) -> list[Call]:
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidInput(f"limit = {limit}: expected 1 to {MAX_LIMIT:,}", param="limit")
         conditions = ["started >= :since"]
@@ -194,13 +146,19 @@ class SqliteCallStore:
         if request is not None:
             conditions.append("(request = :request OR parent = :request)")
         query = (
-            f"SELECT {', '.join(CALL_FIELDS)} FROM calls"  # noqa: S608 - constants only
-            f" WHERE {' AND '.join(conditions)} ORDER BY started, request LIMIT :limit"
+            f"SELECT {_NAMES} FROM calls"  # noqa: S608 - constants only
+            f" WHERE {' AND '.join(conditions)} ORDER BY started, request, door LIMIT :limit"
         )
         values = {"since": since or "", "model": model, "request": request, "limit": limit}
-        return [_to_call(row) for row in self._read(lambda sql: sql.execute(query, values))]
+        with self._database.reading() as session:
+            return [_to_call(row) for row in session.ask(query, values)]
 
     def costs(self, *, by: str, since: str | None = None, until: str | None = None) -> list[Cost]:
+        """The bill of [since, until) by one of `DIMENSIONS`, dearest first.
+
+        An engine's call without model or release counts for those of the call that caused it.
+        Exams, judges and shadows are nobody's bill: by team and feature they are left out.
+        """
         if by not in DIMENSIONS:
             raise InvalidInput(f"by = {by!r}: expected one of {', '.join(DIMENSIONS)}", param="by")
         dimension = f"COALESCE(c.{by}, p.{by})" if by in ("model", "release") else f"c.{by}"
@@ -209,30 +167,27 @@ class SqliteCallStore:
         )
         query = _COSTS.format(dimension=dimension, billed=billed)
         values = {"since": since or "", "until": until or _END_OF_TIME}
-        return [Cost(*row) for row in self._read(lambda sql: sql.execute(query, values))]
+        with self._database.reading() as session:
+            return [Cost(*row) for row in session.ask(query, values)]
 
     def counts(
         self, *, model: str, since: str | None = None, purpose: str = "user"
     ) -> dict[str, ReleaseCounts]:
+        """Exact counts per release of one model since a moment."""
         values = {"model": model, "since": since or "", "purpose": purpose, "broken": BROKEN_STREAM}
-
-        def read(sql: sqlite3.Connection) -> list[_Row]:
-            # One transaction: percentiles are of the same calls that were counted.
-            sql.execute("BEGIN")
-            try:
-                rows = sql.execute(_COUNTS, values).fetchall()
-                return [
-                    (*row[:-2], *_two_percentiles(sql, {**values, "release": row[0]}, row[-2:]))
-                    for row in rows
-                ]
-            finally:
-                sql.execute("COMMIT")
-
-        return {row[0]: ReleaseCounts(*row[1:]) for row in self._read(read)}
+        with self._database.reading() as session:  # percentiles of the same calls that were counted
+            found = {}
+            for release, *counts, good, streamed in session.ask(_COUNTS, values):
+                of = {**values, "release": release}
+                latency = _percentiles(session, "latency_ms", of, good)
+                ttft = _percentiles(session, "ttft_ms", of, streamed)
+                found[release] = ReleaseCounts(*(*counts, latency, ttft))
+            return found
 
     def tallies(
         self, *, model: str, since: str, until: str | None = None, purpose: str = "user"
     ) -> dict[str, Tally]:
+        """What each release of a model did in [since, until)."""
         values = {
             "model": model,
             "since": since,
@@ -240,63 +195,30 @@ class SqliteCallStore:
             "purpose": purpose,
             "broken": BROKEN_STREAM,
         }
-
-        def read(sql: sqlite3.Connection) -> list[Any]:
-            # One transaction: sums and histograms are of the same calls.
-            sql.execute("BEGIN")
-            try:
-                return [sql.execute(query, values).fetchall() for query in QUERIES]
-            finally:
-                sql.execute("COMMIT")
-
-        return tallies_of(*self._read(read))
-
-    def _read(self, query: Callable[[sqlite3.Connection], Any]) -> list[Any]:
-        with self._reading:
-            try:
-                return list(query(self._reader))
-            except sqlite3.Error as error:
-                raise Unavailable(f"the ledger {self._path} cannot be read: {error}") from error
+        with self._database.reading() as session:
+            return tallies_of(*(session.ask(query, values) for query in QUERIES))
 
 
-def _add_columns(sql: sqlite3.Connection) -> None:
-    there = {row[1] for row in sql.execute("PRAGMA table_info(calls)")}
-    for name, kind in _LATER.items():
-        if name not in there:
-            sql.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
-
-
-def _identity(sql: sqlite3.Connection) -> tuple[str, str]:
-    now = rfc3339(WallClock().now())
-    sql.execute("INSERT OR IGNORE INTO identity VALUES (1, ?, ?)", (new_id(), now))
-    found: tuple[str, str] = sql.execute("SELECT id, created FROM identity").fetchone()
-    return found
-
-
-def _two_percentiles(
-    sql: sqlite3.Connection, values: dict[str, Any], sizes: tuple[int, int]
-) -> tuple[Percentiles | None, Percentiles | None]:
-    latency, ttft = (
-        _percentiles(sql, column, values, size)
-        for column, size in zip(("latency_ms", "ttft_ms"), sizes, strict=True)
-    )
-    return latency, ttft
+def make_identity(session: Session) -> None:
+    """Give a ledger its id, unless it has one."""
+    made = (1, new_id(), rfc3339(WallClock().now()))
+    session.add("identity", ("one", "id", "created"), [made])
 
 
 def _percentiles(
-    sql: sqlite3.Connection, column: str, values: dict[str, Any], size: int
+    session: Session, column: str, values: dict[str, Any], size: int
 ) -> Percentiles | None:
     if not size:
         return None
     query = _RANKED.format(column=column)
     p50, p95, p99 = (
-        sql.execute(query, {**values, "rank": math.ceil(q * size / 100) - 1}).fetchone()[0]
+        session.ask(query, {**values, "rank": math.ceil(q * size / 100) - 1})[0][0]
         for q in (50, 95, 99)
     )
     return Percentiles(p50, p95, p99)
 
 
-def _to_call(row: _Row) -> Call:
+def _to_call(row: Row) -> Call:
     values = dict(zip(CALL_FIELDS, row, strict=True))
     refused = values["refused"]
     return Call(
@@ -310,10 +232,7 @@ def _to_call(row: _Row) -> Call:
 
 
 _AS_ROW: Final = attrgetter(*CALL_FIELDS)
-_INSERT: Final = (
-    f"INSERT OR IGNORE INTO calls ({', '.join(CALL_FIELDS)})"  # noqa: S608 - constants only
-    f" VALUES ({', '.join('?' * len(CALL_FIELDS))})"
-)
+_NAMES: Final = ", ".join(f'"{name}"' for name in CALL_FIELDS)
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS calls (
   schema_version INTEGER NOT NULL, request TEXT NOT NULL, parent TEXT, door TEXT NOT NULL,
@@ -339,22 +258,23 @@ _LATER: Final = {
 }  # fmt: skip
 _COSTS: Final = """
 SELECT {dimension} AS dimension,
-  SUM(c.door = 'user'), SUM(c.door = 'engine'),
-  COALESCE(SUM(c.tokens_in) FILTER (WHERE c.door = 'engine'), 0),
-  COALESCE(SUM(c.tokens_out) FILTER (WHERE c.door = 'engine'), 0),
-  SUM(c.cost_micro)
+  COUNT(*) FILTER (WHERE c.door = 'user'), COUNT(*) FILTER (WHERE c.door = 'engine'),
+  CAST(COALESCE(SUM(c.tokens_in) FILTER (WHERE c.door = 'engine'), 0) AS BIGINT),
+  CAST(COALESCE(SUM(c.tokens_out) FILTER (WHERE c.door = 'engine'), 0) AS BIGINT),
+  CAST(SUM(c.cost_micro) AS BIGINT)
 FROM calls AS c LEFT JOIN calls AS p ON p.request = c.parent AND p.door = 'user'
 WHERE c.started >= :since AND c.started < :until {billed}
-GROUP BY dimension ORDER BY SUM(c.cost_micro) DESC, dimension
+GROUP BY dimension ORDER BY SUM(c.cost_micro) DESC, dimension NULLS FIRST
 """
 _WHERE: Final = """
 FROM calls WHERE model = :model AND started >= :since AND purpose = :purpose AND door = 'user'
 """
 _COUNTS: Final = f"""
-SELECT release, COUNT(*), SUM(status >= 500 OR error IS :broken), SUM(error IS 'client_gone'),
-  COUNT(DISTINCT unit), COALESCE(SUM(rows), 0),
-  COALESCE(SUM(tokens_in), 0), COALESCE(SUM(tokens_out), 0),
-  SUM(complete AND status < 400), COUNT(ttft_ms)
+SELECT release, COUNT(*), COUNT(*) FILTER (WHERE status >= 500 OR error = :broken),
+  COUNT(*) FILTER (WHERE error = 'client_gone'), COUNT(DISTINCT unit),
+  CAST(COALESCE(SUM(rows), 0) AS BIGINT), CAST(COALESCE(SUM(tokens_in), 0) AS BIGINT),
+  CAST(COALESCE(SUM(tokens_out), 0) AS BIGINT),
+  COUNT(*) FILTER (WHERE complete AND status < 400), COUNT(ttft_ms)
 {_WHERE} AND release IS NOT NULL GROUP BY release ORDER BY release
 """
 _RANKED: Final = (

@@ -1,38 +1,39 @@
 """Content-addressed bundles: every file and every manifest is a blob named by its SHA-256.
 
-A bundle store is a folder `sha256/ab/abcdef…`; a blob is written once, under a temporary name,
-flushed and renamed, so that a reader sees a whole blob or none. Two releases that share an index
-share its blob.
+A bundle store is a folder or a bucket of blobs (`proa.release.blobs`). Two releases that share an
+index share its blob. Weights of embedders are blobs too: a release names the digest of their
+listing, the listing the digest of every file.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from proa.errors import Conflict, InvalidInput, NotFound
-from proa.release.canonical import digest_bytes, digest_file
+from proa.release.blobs import Blobs, FolderBlobs, open_blobs
+from proa.release.canonical import digest_bytes, digest_file, parse_json
 from proa.release.manifest import FileRef, Manifest, parse_manifest
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "WEIGHTS", "BundleStore", "list_files", "weights_files"]
+
+MANIFEST: Final = "manifest.json"
+WEIGHTS: Final = "weights.json"
+"""The listing of a folder of weights: `{"files": {path: {"sha256": hex, "bytes": n}}}`."""
 
 
-@dataclass(frozen=True, slots=True)
 class BundleStore:
-    """Blobs in the folder `root`."""
+    """Releases in a store of blobs; a path is a folder of them."""
 
-    root: Path
+    def __init__(self, blobs: Blobs | Path) -> None:
+        self.blobs: Blobs = FolderBlobs(blobs) if isinstance(blobs, Path) else blobs
 
     @classmethod
     def from_url(cls, url: str) -> BundleStore:
-        """Open `file:///folder`; other schemes are refused by name."""
-        scheme, _, rest = url.partition("://")
-        if scheme != "file" or not rest.startswith("/"):
-            raise InvalidInput(f"bundle store {url!r}: expected file:///absolute/folder")
-        return cls(Path(rest))
+        """Open `file:///folder` or `s3://bucket/prefix`; other schemes are refused by name."""
+        return cls(open_blobs(url))
 
     def put(self, manifest: Manifest, folder: Path) -> str:
         """Store every file that the manifest lists, then the manifest; return its digest.
@@ -40,20 +41,40 @@ class BundleStore:
         Raises:
             InvalidInput: a listed file is missing in `folder` or has another content.
         """
-        for file in manifest.files:
+        self._put_files(manifest.files, folder)
+        data = manifest.canonical()
+        digest = digest_bytes(data)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            self.blobs.put(digest, Path(file.name))
+        return digest
+
+    def put_weights(self, folder: Path) -> str:
+        """Store a folder of weights: the files that its `weights.json` lists, then the listing.
+
+        Returns:
+            The listing's digest, by which releases name the weights.
+
+        Raises:
+            InvalidInput: as `put`, or the listing has another shape.  NotFound: there is none.
+        """
+        listing = folder / WEIGHTS
+        if not listing.is_file():
+            raise NotFound(f"{folder} holds no {WEIGHTS}")
+        digest = digest_file(listing)
+        self._put_files(weights_files(listing.read_bytes()), folder)
+        self.blobs.put(digest, listing)
+        return digest
+
+    def _put_files(self, files: list[FileRef], folder: Path) -> None:
+        for file in files:
             path = folder / file.path
             if not path.is_file():
                 raise InvalidInput(f"bundle: {file.path} is listed but not in {folder}")
             if digest_file(path) != file.sha256:
                 raise InvalidInput(f"bundle: {file.path} changed after the manifest was made")
-            self._put_blob(path, file.sha256)
-        data = manifest.canonical()
-        digest = digest_bytes(data)
-        if not self._blob(digest).exists():
-            with tempfile.NamedTemporaryFile(dir=self._incoming(), delete=False) as file_:
-                file_.write(data)
-            self._settle(Path(file_.name), digest)
-        return digest
+            self.blobs.put(file.sha256, path)
 
     def manifest(self, digest: str) -> Manifest:
         """Read a manifest and verify its digest.
@@ -61,19 +82,11 @@ class BundleStore:
         Raises:
             NotFound: no such manifest.  Conflict: its bytes no longer have that digest.
         """
-        blob = self._blob(digest)
-        if not blob.is_file():
-            raise NotFound(f"bundle {digest} is not in the store")
-        data = blob.read_bytes()
-        if digest_bytes(data) != digest:
-            raise Conflict(
-                f"bundle {digest}: the manifest's bytes have another digest", code="corrupt"
-            )
-        return parse_manifest(data)
+        return parse_manifest(self.blobs.read(digest))
 
     def has(self, digest: str) -> bool:
         """Whether the manifest is in the store."""
-        return self._blob(digest).is_file()
+        return self.blobs.size(digest) is not None
 
     def read(self, digest: str, path: str) -> bytes:
         """One file of a release, verified.
@@ -87,20 +100,16 @@ class BundleStore:
         """
         for file in self.manifest(digest).files:
             if file.path == path:
-                blob = self._blob(file.sha256)
-                data = blob.read_bytes() if blob.is_file() else b""
-                if digest_bytes(data) != file.sha256:
-                    raise Conflict(f"bundle {digest}: {path} is damaged", code="corrupt")
-                return data
+                return self.blobs.read(file.sha256)
         raise NotFound(f"bundle {digest} has no file {path}")
 
     def text(self, digest: str, *, limit: int) -> str | None:
         """A small text file by its digest; None when it is larger than `limit` or no UTF-8."""
-        blob = self._blob(digest)
-        if not blob.is_file() or blob.stat().st_size > limit:
+        size = self.blobs.size(digest)
+        if size is None or size > limit:
             return None
         try:
-            return blob.read_text(encoding="utf-8")
+            return self.blobs.read(digest).decode("utf-8")
         except UnicodeDecodeError:
             return None
 
@@ -113,62 +122,42 @@ class BundleStore:
             NotFound, Conflict: a blob is missing or its bytes have another digest.
         """
         manifest = self.manifest(digest)
+        what = f"release {manifest.name}"
+        self._lay_all(what, manifest.files, folder, (MANIFEST, manifest.canonical()))
+        return manifest
+
+    def materialize_weights(self, digest: str, folder: Path) -> None:
+        """As `materialize`, for weights by the digest of their listing."""
+        listing = self.blobs.read(digest)
+        self._lay_all("weights", weights_files(listing), folder, (WEIGHTS, listing))
+
+    def _lay_all(
+        self, what: str, files: list[FileRef], folder: Path, listing: tuple[str, bytes]
+    ) -> None:
         if folder.is_dir():
-            _verify(manifest, folder)
-            return manifest
+            _verify(what, files, folder)
+            return
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".incoming-"))
         try:
-            for file in manifest.files:
-                self._lay(file, staging)
-            (staging / MANIFEST).write_bytes(manifest.canonical())
-            _verify(manifest, staging)
+            for file in files:
+                self._lay(what, file, staging / file.path)
+            (staging / listing[0]).write_bytes(listing[1])
             try:
                 staging.rename(folder)
             except OSError:
-                _verify(manifest, folder)  # another process laid the same release first
+                _verify(what, files, folder)  # another process laid the same one first
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return manifest
 
-    def _lay(self, file: FileRef, folder: Path) -> None:
-        blob, target = self._blob(file.sha256), folder / file.path
-        if not blob.is_file():
-            raise NotFound(f"bundle: the blob of {file.path} ({file.sha256}) is missing")
+    def _lay(self, what: str, file: FileRef, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(blob, target)
-        except OSError:
-            shutil.copyfile(blob, target)
-
-    def _put_blob(self, path: Path, digest: str) -> None:
-        if self._blob(digest).exists():
-            return
-        with (
-            tempfile.NamedTemporaryFile(dir=self._incoming(), delete=False) as target,
-            path.open("rb") as source,
-        ):
-            shutil.copyfileobj(source, target)
-        self._settle(Path(target.name), digest)
-
-    def _settle(self, temporary: Path, digest: str) -> None:
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o444)
-        blob = self._blob(digest)
-        blob.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(blob)
-
-    def _incoming(self) -> Path:
-        folder = self.root / "incoming"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _blob(self, digest: str) -> Path:
-        algorithm, _, hexdigest = digest.partition(":")
-        if algorithm != "sha256" or len(hexdigest) != 64:
-            raise InvalidInput(f"digest {digest!r}: expected sha256:<64 hex digits>")
-        return self.root / "sha256" / hexdigest[:2] / hexdigest
+            self.blobs.lay(file.sha256, target)
+        except NotFound as error:
+            raise NotFound(f"{what}: {file.path}: {error.message}") from error
+        except Conflict as error:
+            raise _damaged(what, file) from error
 
 
 def list_files(folder: Path) -> list[FileRef]:
@@ -181,12 +170,34 @@ def list_files(folder: Path) -> list[FileRef]:
     return files
 
 
-def _verify(manifest: Manifest, folder: Path) -> None:
-    for file in manifest.files:
+def weights_files(listing: bytes) -> list[FileRef]:
+    """The files that a `weights.json` lists, sorted by path.
+
+    Raises:
+        InvalidInput: it has another shape.
+    """
+    value: Any = parse_json(listing, what=WEIGHTS)
+    try:
+        return [
+            FileRef(path=path, sha256=f"sha256:{entry['sha256']}", size=entry["bytes"])
+            for path, entry in sorted(value["files"].items())
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidInput(
+            f"{WEIGHTS}: expected files with sha256 and bytes of each ({error!r:.200})"
+        ) from error
+
+
+def _verify(what: str, files: list[FileRef], folder: Path) -> None:
+    for file in files:
         path = folder / file.path
         if not path.is_file() or digest_file(path) != file.sha256:
-            raise Conflict(
-                f"release {manifest.name}: {file.path} does not have digest {file.sha256}",
-                hint="the bundle is corrupt; restore it from a backup or create the release again",
-                code="corrupt",
-            )
+            raise _damaged(what, file)
+
+
+def _damaged(what: str, file: FileRef) -> Conflict:
+    return Conflict(
+        f"{what}: {file.path} does not have digest {file.sha256}",
+        hint="the bundle is corrupt; restore it from a backup or create the release again",
+        code="corrupt",
+    )

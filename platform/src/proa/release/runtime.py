@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from proa.errors import InvalidInput, Refused, Unavailable
+from proa.errors import InvalidInput, Refused
 from proa.release.canonical import digest_bytes, digest_file
 from proa.release.manifest import Manifest, Runtime
 from proa.release.requirements import (
@@ -290,7 +290,7 @@ def _link_sources(folder: Path, *, training: bool) -> None:
     for name in (*_SOURCES, *(_TRAINING_SOURCES if training else ())):
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
-            raise Unavailable(f"the package {name} is not installed here")
+            continue  # an image of proa holds one service: what is not here does not run here
         target, link = Path(next(iter(spec.submodule_search_locations))), sources / name
         if not link.is_symlink() or link.readlink() != target:
             temporary = sources / f".{name}-{os.getpid()}"

@@ -37,12 +37,14 @@ class Track:
         ready: whether it answers.
         failed: why the release in the template does not start.
         refused: why the release wanted here cannot be written into the template.
+        stale: it is about to be replaced by the same release with other settings.
     """
 
     release: ReleaseRef | None = None
     ready: bool = False
     failed: str | None = None
     refused: str | None = None
+    stale: bool = False
 
     @property
     def fault(self) -> str | None:
@@ -168,7 +170,13 @@ def _canary(state: Rollout, seen: Seen) -> Step:
     candidate = state.candidate
     if seen.challenger.fault:
         return _stop(state, "aborted", f"the challenger failed: {seen.challenger.fault}")
+    if seen.challenger.stale and state.step_since is not None:
+        begun = settle(state, step_since=None, step_until=None, message="the settings changed")
+        reason = "settings of the model's pods changed: the step is analysed anew"
+        return begun, [Entry("step_restarted", candidate, _CONTROLLER, reason)]
     if seen.challenger.release != candidate or not seen.challenger.ready or not seen.routed:
+        return state, []
+    if seen.challenger.stale:
         return state, []
     if state.step_since is not None and seen.wall < state.step_since:
         # The clock was set back: counts since then would miss what is served from now on.

@@ -19,6 +19,10 @@ class Deployed:
         url: where it answers.
         ready: whether it answers.
         failed: why the template's release does not start, when it does not.
+        stale: what goes with the release in the template is no longer as it should be (labels; a
+            challenger's copy of the champion's settings): apply the same release again.
+        replicas: how many processes it should have; None where there is always one.
+        capacity: how many of them answer with `release`; None where there is always one.
     """
 
     template_release: ReleaseRef | None = None
@@ -27,16 +31,23 @@ class Deployed:
     url: str | None = None
     ready: bool = False
     failed: str | None = None
+    stale: bool = False
+    replicas: int | None = None
+    capacity: int | None = None
 
 
 class Workloads(Protocol):
     """Four verbs over named workloads."""
 
-    def apply(self, name: str, template: Any, *, after: int) -> int:
+    def apply(
+        self, name: str, template: Any, *, after: int, replicas: int | None = None, cause: str = ""
+    ) -> int:
         """Write a template (made by the launcher of the same mode); return its generation.
 
         Args:
             after: the generation that was seen when this was decided.
+            replicas: of a challenger, where there can be several; None leaves them.
+            cause: one sentence for people who read the workload's history.
 
         Raises:
             Conflict (`template_changed`): it is another one now; nothing was written.

@@ -1,0 +1,1 @@
+"""What speaks to the Kubernetes API: requests, watches, leader election."""

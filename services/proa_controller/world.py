@@ -221,7 +221,7 @@ class World:
         weight = self._weight(state, sight, before) if served else 0
         return model_routes(
             state.kind,
-            champion=_backend(sight.champion, 100 - weight),
+            champion=_backend(sight.champion, 100 - weight, alone=weight == 0),
             challenger=_backend(sight.challenger, weight),
             unit=self._unit(state.champion, before.get("unit")),
             shadow=served and state.phase == "canary" and want.weight == 0,
@@ -329,10 +329,17 @@ def _cause(state: Rollout, release: ReleaseRef) -> str:
     return f"{release.short}: {state.message}" if state.message else release.short
 
 
-def _backend(deployed: Deployed, weight: int) -> Backend | None:
+def _backend(deployed: Deployed, weight: int, *, alone: bool = False) -> Backend | None:
+    """A track's backend.
+
+    Of a track that has all the traffic and several processes, gateways see themselves which of
+    them answer: a moment with none must not be written down, since it would outlast a controller
+    that dies in it.
+    """
     if deployed.release is None or deployed.url is None:
         return None
-    return Backend(deployed.release, deployed.url, deployed.ready, weight)
+    ready = deployed.ready or (alone and deployed.capacity is not None)
+    return Backend(deployed.release, deployed.url, ready, weight)
 
 
 def _challenger(model: str) -> str:

@@ -113,6 +113,10 @@ class Cluster:
         if self.direct:
             found = self.get(namespace, "service", service)
             return f"http://{found['spec']['clusterIP']}:{port}"
+        return self.forward(namespace, service, port)
+
+    def forward(self, namespace: str, service: str, port: int) -> str:
+        """The same by way of `kubectl port-forward`, until `close`."""
         command = [self.kubectl_command, "port-forward", "-n", namespace, f"service/{service}"]
         process = subprocess.Popen(
             [*command, f":{port}"], stdout=subprocess.PIPE, text=True, env=self._env()

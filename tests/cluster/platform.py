@@ -108,7 +108,8 @@ class Platform:
             gateway=self.url("gateway"),
             controller=self.url("controller"),
             monitor=self.url("monitor"),
-            mlflow=self.url("mlflow", 5000),
+            # It answers only to names that it knows.
+            mlflow=self.cluster.forward(self.namespace, "proa-mlflow", 5000),
             bundles=(self.home / "bundles").as_uri(),
         )
         return Fleet(endpoints, self.secret("proa-admin-key", "admin.key").strip())

@@ -32,7 +32,7 @@ from tests.services.controller.platform import evidence
 
 IMAGE = "proa-test-release"
 CHART = Path(__file__).resolve().parents[2] / "charts" / "predictor"
-SMALL = {"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}}
+SMALL = {"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}}
 QUICK = {
     "steps": [10, 50],
     "minimum_units": 20,

@@ -118,7 +118,7 @@ def test_a_frozen_leader_that_wakes_up_writes_nothing(house: RolloutHouse) -> No
 
 def test_killed_at_every_write_forth_and_back(house: RolloutHouse) -> None:
     """The real controller, which ends by SIGKILL once after each kind of write it makes."""
-    house.install("m", replicas=1)
+    house.install("m")
     one = house.champion("m")
     two = house.release("m")
     house.gate(two)

@@ -46,29 +46,33 @@ def house(
     with cluster.namespace(prefix="f") as name:
         cluster.apply(
             name,
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "bundles"},
-                "spec": {
-                    "accessModes": ["ReadWriteMany"],
-                    "resources": {"requests": {"storage": "64Mi"}},
-                },
-            },
-            *(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Secret",
-                    "metadata": {"name": f"proa-{service}-key"},
-                    "stringData": {f"{service}.key": KEY},
-                }
-                for service in ("predictor", "assistant")
-            ),
+            *store_and_key("predictor"),
+            *store_and_key("assistant"),
             *engine(found["engine"], made[1].manifest.llm.engine.identity),
         )
         seed.fill_claim(cluster, name, "bundles", folder / "store", image=found["gateway"])
         cluster.ready(name, "deployment/engine")
         yield House(name, *made, folder)
+
+
+def store_and_key(service: str) -> tuple[dict[str, Any], ...]:
+    """What a release chart does not make: the claim with the bundles, and the process's key."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "bundles"},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "64Mi"}},
+        },
+    }
+    key = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"proa-{service}-key"},
+        "stringData": {f"{service}.key": KEY},
+    }
+    return claim, key
 
 
 def engine(image: str, identity: str) -> tuple[dict[str, Any], ...]:
@@ -140,6 +144,16 @@ def starts(cluster: Cluster, namespace: str, model: str) -> float:
     ready = next(c for c in pod["status"]["conditions"] if c["type"] == "Ready")
     begun = datetime.fromisoformat(pod["status"]["startTime"])
     return (datetime.fromisoformat(ready["lastTransitionTime"]) - begun).total_seconds()
+
+
+def ended(cluster: Cluster, namespace: str, statuses: str) -> str:
+    """The termination message of a container of any pod that failed; empty while there is none."""
+    for pod in cluster.get(namespace, "pods", selector="proa.dev/model"):
+        for status in pod["status"].get(statuses, ()):
+            state = {**status.get("lastState", {}), **status["state"]}
+            if state.get("terminated", {}).get("exitCode"):
+                return str(state["terminated"].get("message", ""))
+    return ""
 
 
 def wait_for(cluster: Cluster, told: httpx.Client, release: str) -> None:
@@ -252,17 +266,11 @@ def test_a_release_that_is_not_in_the_store_says_so(cluster: Cluster, house: Hou
         wrong = f"{model}/2@sha256:{'0' * 64}"
         set_release(cluster, namespace, model, wrong)
 
-        def message() -> str:
-            for pod in cluster.get(namespace, "pods", selector=f"proa.dev/model={model}"):
-                for status in pod["status"].get("initContainerStatuses", ()):
-                    state = {**status.get("lastState", {}), **status["state"]}
-                    if state.get("terminated", {}).get("exitCode"):
-                        return str(state["terminated"].get("message", ""))
-            return ""
-
-        told = cluster.wait(message, 120, "the init container's message")
+        told = cluster.wait(
+            lambda: ended(cluster, namespace, "initContainerStatuses"), 120, "what fetch says"
+        )
         assert f"fetch {wrong} from file:///bundles" in told
-        assert "is not in the bundle store" in told
+        assert "is not in the store" in told
         with client(cluster, namespace, model) as asked:
             assert asked.get("/release").json()["release"] == str(made.ref)
     finally:

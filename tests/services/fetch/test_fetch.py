@@ -149,7 +149,7 @@ def test_what_arrived_stays_and_the_rest_follows(
     ("release", "source", "code", "told"),
     [
         ("flight-delay/1", "file:///nowhere", 2, "name/version@sha256"),
-        (f"m/1@sha256:{'0' * 64}", "file:///nowhere", 4, "is not in the bundle store /nowhere"),
+        (f"m/1@sha256:{'0' * 64}", "file:///nowhere", 4, "is not in the store /nowhere"),
         (f"m/1@sha256:{'0' * 64}", "gs://bucket", 2, "s3://bucket/prefix"),
     ],
 )

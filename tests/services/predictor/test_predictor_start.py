@@ -84,7 +84,7 @@ def test_a_failing_selftest_is_refused(processes: Processes, tmp_path: Path) -> 
     [
         ({"--release": "flight-delay/1@sha256:" + "0" * 64}, "is not in the store"),
         ({"--release": "flight-delay"}, "not of the form"),
-        ({"--bundles": "s3://bucket"}, "expected file:///absolute/folder"),
+        ({"--bundles": "gs://bucket"}, "expected file:///absolute/folder"),
         ({"--monitor": "http://127.0.0.1:1"}, "--key-file is missing"),
     ],
 )

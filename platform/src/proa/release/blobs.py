@@ -184,7 +184,7 @@ def arriving(target: Path) -> Iterator[Path]:
 
 def missing(digest: str, where: str) -> NotFound:
     """The error for a blob that is not in the store `where`."""
-    return NotFound(f"{digest} is not in the bundle store {where}")
+    return NotFound(f"{digest} is not in the store {where}")
 
 
 def corrupt(digest: str, where: str) -> Conflict:

@@ -120,15 +120,6 @@ def _process(asked: argparse.Namespace, where: Where, cluster: Cluster, ledger: 
     copies = (workloads, states, routes, gateways, engines, runtimes)
     leadership = Leadership(election, copies, take_over=controller.take_over)
 
-    def before() -> bool:
-        if not leadership.ready():
-            return False
-        for name, item in workloads.champions().items():
-            component = item["metadata"]["labels"].get("app.kubernetes.io/component", "")
-            running = release_in(item["spec"]["template"])
-            controller.adopt(name, _KINDS.get(component, "classic"), running)
-        return True
-
     def start(changed: Callable[[], None]) -> None:
         changes.tell = changed
         for part in (*copies, notices, election):
@@ -143,13 +134,29 @@ def _process(asked: argparse.Namespace, where: Where, cluster: Cluster, ledger: 
         controller=controller,
         keys=ledger.keys,
         aliases=Registry(asked.mlflow),
-        before=before,
+        before=_before(controller, workloads, leadership),
         start=start,
         synced=lambda: all(part.synced for part in copies),
         close=close,
         leadership=leadership,
         ledger=ledger,
     )
+
+
+def _before(
+    controller: Controller, workloads: DeploymentWorkloads, leadership: Leadership
+) -> Callable[[], bool]:
+    def before() -> bool:
+        """Only who leads acts; what charts have installed since is taken in first."""
+        if not leadership.ready():
+            return False
+        for name, item in workloads.champions().items():
+            component = item["metadata"]["labels"].get("app.kubernetes.io/component", "")
+            running = release_in(item["spec"]["template"])
+            controller.adopt(name, _KINDS.get(component, "classic"), running)
+        return True
+
+    return before
 
 
 class _Changes:

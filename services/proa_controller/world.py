@@ -110,6 +110,9 @@ class World:
         elif intended or present.template_release is None:
             self._write(state, state.model, want.champion, "champion", present)
         name, present = _challenger(state.model), sight.challenger
+        if present.template_release != want.challenger and self._carries(state.model, present):
+            # Routes first: whoever dies between the two must leave nobody on the way to nothing.
+            return
         if want.challenger is None:
             self._refused.pop(name, None)
             if present.template_release is not None or present.stale:
@@ -120,6 +123,14 @@ class World:
             or present.replicas != self._needed(state, sight)
         ):
             self._write(state, name, want.challenger, "challenger", present, sight)
+
+    def _carries(self, model: str, present: Deployed) -> bool:
+        """Whether the routes last written send calls to what runs in the slot."""
+        routes = self._routes.read() or {"models": {}}
+        track = routes["models"].get(model, {}).get("tracks", {}).get("challenger")
+        if track is None or present.release is None:
+            return False
+        return bool(track["weight"] > 0 and track["release"] == str(present.release))
 
     def _needed(self, state: Rollout, sight: Sight) -> int | None:
         """How many processes a challenger needs for its share of the traffic; None: always one.

@@ -137,6 +137,7 @@ ALLOWED = {
     ("controller", "gateway", "http"),
     ("controller", "mlflow", "http"),
     ("controller", "postgres", "postgres"),
+    ("controller", "monitor", "http"),
     ("monitor", "postgres", "postgres"),
     ("mlflow", "postgres", "postgres"),
     ("migrate", "postgres", "postgres"),

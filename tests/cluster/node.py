@@ -196,16 +196,21 @@ def _open(layout: Layout, request: urllib.request.Request, timeout: float = 10) 
 
 
 def _spawn(layout: Layout, made: record.Record, name: str, argv: list[str]) -> None:
-    with (layout.logs / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).resolve().parents[2],
-            start_new_session=True,
-        )
-    made.processes[name] = record.mark(process.pid)
+    """Start a process in a session of its own; only the record knows it, so it may outlive us."""
+    log, flags = str(layout.logs / f"{name}.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    pid = os.posix_spawn(
+        argv[0],
+        argv,
+        # For the one process that is ours.
+        {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    made.processes[name] = record.mark(pid)
     made.write(layout.record)
 
 

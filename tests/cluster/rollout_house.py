@@ -21,7 +21,7 @@ import httpx
 
 from proa.fleet import Endpoints, Fleet
 from proa.http.rights import ALL, INTERNAL, READ
-from proa.ledger.keys import KeyStore
+from proa.ledger.open import open_ledger
 from proa.release.bundle import BundleStore
 from proa.release.manifest import Manifest, check_manifest
 from proa.release.reference import ReleaseRef
@@ -48,25 +48,30 @@ QUICK = {
 
 @dataclass
 class RolloutHouse:
-    """One namespace with its own gateway, controller and ledger."""
+    """One namespace with its own gateway, controller and ledger.
+
+    Attributes:
+        ledger: a migrated database's URL; else SQLite in `home`.
+    """
 
     cluster: Cluster
     namespace: str
     home: Path
     processes: Processes
     mlflow: str = "http://127.0.0.1:9"
+    ledger: str = ""
     versions: int = 0
     controllers: list[Started] = field(default_factory=list)
 
     def start(self) -> RolloutHouse:
         """Start gateway and controller."""
         self.bundles = BundleStore(self.home / "bundles")
-        self.ledger = f"sqlite:///{self.home}/ledger.db"
+        self.ledger = self.ledger or f"sqlite:///{self.home}/ledger.db"
         self.env = {"KUBECONFIG": str(self.cluster.kubeconfig), "HOME": str(self.home)}
-        store = KeyStore(self.home / "ledger.db")
-        self.key = store.create(team="t", feature="test", rights=ALL).text
-        own = store.create(team="proa", feature="controller", rights=[READ, INTERNAL]).text
-        store.close()
+        ledger = open_ledger(self.ledger)
+        self.key = ledger.keys.create(team="t", feature="test", rights=ALL).text
+        own = ledger.keys.create(team="proa", feature="controller", rights=[READ, INTERNAL]).text
+        ledger.close()
         self.key_file = self.home / "controller.key"
         self.key_file.write_text(own)
         self.gateway = self.start_gateway()
@@ -280,6 +285,11 @@ class RolloutHouse:
             if item["involvedObject"]["name"] == name
             and item["involvedObject"]["kind"] == "Deployment"
         }
+
+    def state(self, model: str) -> dict[str, Any]:
+        """What the controller remembers of a model."""
+        found = self.cluster.get(self.namespace, "configmap", f"proa-rollout-{model}")
+        return dict(json.loads(found["data"]["rollout.json"]))
 
     def log(self) -> str:
         return self.processes.log(self.controllers[-1].proc)[-3000:]

@@ -74,8 +74,14 @@ def fill_claim(cluster: Cluster, namespace: str, claim: str, folder: Path, *, im
             *("wait", "-n", namespace, f"pod/{name}", "--for=condition=Ready", "--timeout=120s"),
             deadline=130,
         )
-        unpack = "import base64,io,sys,tarfile; tarfile.open(fileobj=io.BytesIO("
-        unpack += "base64.b64decode(sys.stdin.read()))).extractall('/claim')"
+        # What is there stays: content is named by its digest, and nobody may write over it.
+        unpack = (
+            "import base64,io,os,sys,tarfile\n"
+            "tar = tarfile.open(fileobj=io.BytesIO(base64.b64decode(sys.stdin.read())))\n"
+            "for member in tar:\n"
+            "    if not os.path.exists(f'/claim/{member.name}'):\n"
+            "        tar.extract(member, '/claim')\n"
+        )
         cluster.kubectl(
             *("exec", "-n", namespace, "-i", name, "--", "python", "-c", unpack),
             given=_packed(folder),

@@ -39,10 +39,12 @@ def platform(
 @pytest.fixture(scope="module")
 def releases(platform: Platform) -> dict[str, ReleaseRef]:
     """The first release of each model: registered, stored, judged; not promoted."""
+    built = seed.classic(platform.home / "classic")
+    llm = seed.llm(platform.home / "llm", identity=platform.engine_identity())
+    seed.store_of(platform.home / "bundles", [built, llm])
+    platform.carry()
     with pytest.MonkeyPatch.context() as patch, platform.fleet() as fleet:
         platform.mlflow_login(patch)
-        built = seed.classic(platform.home / "classic")
-        llm = seed.llm(platform.home / "llm", identity=platform.engine_identity())
         refs = [
             fleet.create_from_folder(
                 folder, made.manifest.model_dump(mode="json", exclude={"files"}), weights=weights
@@ -52,7 +54,6 @@ def releases(platform: Platform) -> dict[str, ReleaseRef]:
                 (llm, platform.home / "llm/staged", llm.weights),
             )
         ]
-    platform.carry()
     for ref in refs:
         platform.judge(ref)
     return {ref.name: ref for ref in refs}
@@ -61,8 +62,8 @@ def releases(platform: Platform) -> dict[str, ReleaseRef]:
 def test_one_prediction_and_one_completion(
     platform: Platform, releases: dict[str, ReleaseRef], report: Report
 ) -> None:
-    for name in releases:
-        platform.proa("promote", f"{name}/1", "--reason", "first")
+    for ref in releases.values():
+        platform.proa("promote", ref.short, "--reason", "first")
     key = platform.secret("proa-admin-key", "admin.key").strip()
     row = seed.classic(platform.home / "rows").rows(1)
     predicted = platform.ask("/v1/models/flight-delay/predict", {"rows": row}, key)

@@ -128,7 +128,8 @@ def test_an_evicted_pod_comes_back_while_mlflow_is_down(
     pods = lambda: house.cluster.get(  # noqa: E731
         house.namespace, "pods", selector="proa.dev/model=evicted"
     )
-    (before,) = [pod["metadata"]["name"] for pod in pods()]
+    stay = [pod["metadata"] for pod in pods() if "deletionTimestamp" not in pod["metadata"]]
+    (before,) = [metadata["name"] for metadata in stay if "-challenger-" not in metadata["name"]]
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",

@@ -135,7 +135,8 @@ def test_an_alias_asks_and_an_alias_tells(house: RolloutHouse) -> None:
     wait_until(lambda: "GateMissing" in house.events("aliases"), 30, every=0.3)
     house.gate(third)
     registry.delete_alias("aliases", CHALLENGER)
-    wait_until(lambda: house.status("aliases")["phase"] == "idle", 30, every=0.3)
+    seen = lambda: house.state("aliases")["aliases"]["seen"]  # noqa: E731
+    wait_until(lambda: seen() is None, 30, every=0.3)
     # A canary needs calls: the project's rules say that this model has none.
     house.ask(
         "POST",

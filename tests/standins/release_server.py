@@ -24,8 +24,8 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 512  # 5 by default: a burst of connections would time out
 
 
-def main() -> int:
-    """Serve until SIGTERM."""
+def parsed() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -35,7 +35,12 @@ def main() -> int:
     parser.add_argument("--pieces", type=int, default=3, help="of a streamed answer")
     parser.add_argument("--pace-ms", type=float, default=100.0, help="between two of them")
     parser.add_argument("--exit", type=int)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    options = parsed()
     if options.exit is not None:
         print("told to fail", file=sys.stderr)
         return int(options.exit)

@@ -28,7 +28,7 @@ LANES := $(foreach lane,architecture unit contract services story charts cluster
 # Workers of the lanes that mostly wait; what shares a platform stays with one of them.
 WORKERS ?= 2
 WORKERS_unit = -n $(WORKERS) --dist loadfile
-WORKERS_services = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+WORKERS_services = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 BENCHES := $(filter-out __init__ rows _%,$(basename $(notdir $(wildcard tests/bench/[a-z]*.py))))
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"

@@ -1,4 +1,4 @@
-"""`python -m tests.build`: everything that tests build from Go, one after the other.
+"""`python -m tests.build`: everything that tests build, one after the other: tools, then images.
 
 Nothing has to call it: every lane builds what it needs. A run of all lanes starts it early, so that
 the charts and the cluster find it ready; two that build the same wait for each other.
@@ -11,7 +11,7 @@ import sys
 
 from tests import go, tools
 from tests.charts import schemas
-from tests.cluster import kubernetes
+from tests.cluster import images, kubernetes, packages
 
 
 def main() -> int:
@@ -29,6 +29,9 @@ def main() -> int:
     schemas.of_others()
     kubernetes.folder()
     kubernetes.pause()
+    if packages.missing() is None:
+        packages.install()
+        images.build(tuple(images.all_images()))
     return 0
 
 

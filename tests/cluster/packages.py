@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # The command that shows it is there, and the package.
@@ -18,6 +20,7 @@ NEEDED = {
     "/usr/sbin/iptables": "iptables",
     "/usr/sbin/conntrack": "conntrack",
     "/usr/sbin/ipset": "ipset",
+    "/usr/bin/ip": "iproute2",
     "/usr/bin/buildah": "buildah",
     "/usr/sbin/debootstrap": "debootstrap",
 }
@@ -41,7 +44,15 @@ def install(needed: Mapping[str, str] = NEEDED) -> None:
     Raises:
         RuntimeError: apt-get fails.
     """
-    absent = _absent(needed)
+    if not _absent(needed):
+        return
+    # The images' build and a test may both want packages: apt's list of packages has one writer.
+    with (Path(tempfile.gettempdir()) / "proa-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(_absent(needed))
+
+
+def _install(absent: Sequence[str]) -> None:
     if not absent:
         return
     print(f"==> apt-get install {' '.join(absent)}", file=sys.stderr, flush=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = ("own",)
 """Folders whose files share one platform that takes long to start."""
@@ -19,19 +22,30 @@ LONGEST = (
     "retrieval/test_quality.py",
 )
 """Begun last, one of these would keep a single worker busy at the end."""
+_HERE = "tests/services/"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order and group by file or folder; nothing without workers (`-n`)."""
-    if not config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        return
-    here = Path(__file__).parent
-    mine = [item for item in items if item.path.is_relative_to(here)]
-    places = {item: str(item.path.relative_to(here)) for item in mine}
-    for item, place in places.items():
-        folder = place.partition("/")[0]
-        places[item] = group = folder if folder in TOGETHER else place
-        item.add_marker(pytest.mark.xdist_group(group))
-    rank = {group: number for number, group in enumerate(LONGEST)}
-    mine.sort(key=lambda item: rank.get(places[item], len(rank)))
-    items[:] = [*(item for item in items if item not in places), *mine]
+def place_of(nodeid: str) -> str:
+    """The file below this folder, or the folder whose files stay together."""
+    file = nodeid.partition("::")[0].removeprefix(_HERE)
+    folder = file.partition("/")[0]
+    return folder if folder in TOGETHER else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; others, and other lanes, as they came."""
+    rank = {place: number for number, place in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(place_of(item.nodeid), len(rank)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With `--dist loadscope` a scope is a place (pytest 9 ignores the groups of `loadgroup`)."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            return place_of(nodeid)
+
+    return ByPlace(config, log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ def age(blobs: FolderBlobs, days: float) -> None:
     for stored in blobs.stored():
         moment = time.time() - days * DAY
         os.utime(blobs.place(stored.digest), (moment, moment))
+
+
+@pytest.fixture
+def small() -> Iterator[SmallPlatform]:
+    """A platform of its own: what other tests left in theirs is not to be swept."""
+    platform = SmallPlatform.start()
+    yield platform
+    platform.stop()
 
 
 def test_what_nobody_needs_goes(small: SmallPlatform, tmp_path: Path) -> None:

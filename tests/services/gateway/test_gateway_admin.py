@@ -159,7 +159,7 @@ def test_a_bad_argument_is_named(house: House) -> None:
     argv = ["python", "-m", "proa_gateway", "--port", "1", "--engine-port", "2", "--spool"]
     argv += [f"{house.home}/s", "--routes", "r.json", "--engines", "e", "--ledger"]
     for ledger, message in (
-        ("postgres://x", "ledger URL 'postgres://x': expected sqlite:////absolute/path"),
+        ("mysql://x", "the scheme 'mysql': expected sqlite or postgresql"),
         (f"sqlite:///{house.home}/l.db", "--routes = 'r.json': expected file:///absolute/path"),
     ):
         proc = house.processes.start([*argv, ledger], ready=None).proc

@@ -235,7 +235,7 @@ class Monitor:
         assert len(values) <= 1, f"{name} {labels}: {len(values)} samples"
         return values[0] if values else None
 
-    def wait_for_metric(self, name: str, value: float, deadline: float = 20.0) -> None:
+    def wait_for_metric(self, name: str, value: float, deadline: float = 90.0) -> None:
         wait_until(lambda: self.metric(name) == value, deadline, what=f"{name} = {value}")
 
 

@@ -280,6 +280,6 @@ def test_settings_that_cannot_work_end_the_process_with_one_line(
     command = [sys.executable, *home.command()[1:]]
     command[command.index("--bundles") + 1] = "s3://bucket"
     proc, _ = processes.start(command, ready=None)
-    wait_until(lambda: proc.poll() is not None, 20)
+    wait_until(lambda: proc.poll() is not None, 60)
     assert proc.returncode == 2
     assert processes.log(proc).strip().startswith("proa_monitor: bundle store 's3://bucket'")

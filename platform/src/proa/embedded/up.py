@@ -35,7 +35,7 @@ Progress = Callable[[str, str, float, str], None]
 
 _POLL_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 30.0
-_PORT_SECONDS: Final = 1.0
+_PORT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,11 +161,15 @@ class BundleStore:
 
 
 def list_files(folder: Path) -> list[FileRef]:
-    """Every file under `folder` as a manifest lists it, sorted by path (the manifest left out)."""
+    """Every file under `folder` as a manifest lists it, sorted by path.
+
+    The manifest is left out, and bytecode: Python writes that anew wherever it is older than its
+    source.
+    """
     files = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
-        if path.is_file() and relative != MANIFEST:
+        if path.is_file() and relative != MANIFEST and "__pycache__" not in path.parts:
             files.append(FileRef(path=relative, sha256=digest_file(path), size=path.stat().st_size))
     return files
 

@@ -50,9 +50,12 @@ class House:
     def mlflow(self, method: str, path: str, body: Any = None) -> Any:
         text = self.secret("proa-mlflow", "credentials")
         user, password = (line.partition("= ")[2] for line in text.strip().splitlines()[1:])
-        return self.ask(
-            "mlflow", method, f"/api/2.0/mlflow/{path}", body, port=5000, auth=(user, password)
-        )
+        # It answers to its own names alone, and here it is asked by its address.
+        more = {
+            "auth": (user, password),
+            "headers": {"host": f"proa-mlflow.{self.namespace}.svc:5000"},
+        }
+        return self.ask("mlflow", method, f"/api/2.0/mlflow/{path}", body, port=5000, **more)
 
     @property
     def admin(self) -> dict[str, str]:

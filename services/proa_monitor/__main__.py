@@ -24,7 +24,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--events", type=Path, required=True, help="folder, for this process alone")
-    parser.add_argument("--bundles", required=True, help="file:///path of the bundle store")
+    parser.add_argument("--bundles", required=True, help="the store: file:///path or s3://bucket")
     parser.add_argument("--reports", type=Path, required=True, help="folder for Evidently's pages")
     parser.add_argument("--metrics-port", type=int, help="/metrics apart; by default on --port")
     add_arguments(parser)

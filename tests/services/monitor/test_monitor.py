@@ -278,8 +278,8 @@ def test_settings_that_cannot_work_end_the_process_with_one_line(
     home: Home, processes: Processes
 ) -> None:
     command = [sys.executable, *home.command()[1:]]
-    command[command.index("--bundles") + 1] = "s3://bucket"
+    command[command.index("--bundles") + 1] = "gs://bucket"
     proc, _ = processes.start(command, ready=None)
     wait_until(lambda: proc.poll() is not None, 60)
     assert proc.returncode == 2
-    assert processes.log(proc).strip().startswith("proa_monitor: bundle store 's3://bucket'")
+    assert processes.log(proc).strip().startswith("proa_monitor: bundle store 'gs://bucket'")

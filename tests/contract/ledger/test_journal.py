@@ -13,26 +13,13 @@ from hypothesis import strategies as st
 
 from proa.errors import Conflict
 from proa.http.ids import new_id
-from proa.ledger.journal import LOST, Head, Journal, Line
+from proa.ledger.journal import LOST, Head, Journal
 from proa.ledger.open import Ledger, open_ledger
 from tests.contract.ledger.conftest import served
+from tests.journal_line import write
 from tests.postgres import Server
 
 Change = Callable[..., None]
-
-
-def write(journal: Journal, key: str, **changes: Any) -> Line:
-    values: dict[str, Any] = {
-        "key": key,
-        "time": "2026-11-21T10:00:00Z",
-        "model": "m",
-        "action": "promoted",
-        "release": None,
-        "who": "ann",
-        "reason": "why",
-        "details": {"value": 0.25},
-    }
-    return journal.append(**{**values, **changes})
 
 
 def test_lines_come_back_in_order_and_the_chain_holds(

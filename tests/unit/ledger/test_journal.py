@@ -5,26 +5,12 @@ from __future__ import annotations
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from proa.errors import Conflict, InvalidInput
-from proa.ledger.journal import LOST, Head, Journal, Line
-
-
-def write(journal: Journal, key: str, **changes: Any) -> Line:
-    values: dict[str, Any] = {
-        "key": key,
-        "time": "2026-11-21T10:00:00Z",
-        "model": "m",
-        "action": "promoted",
-        "release": None,
-        "who": "ann",
-        "reason": "why",
-        "details": {"value": 0.25},
-    }
-    return journal.append(**{**values, **changes})
+from proa.ledger.journal import LOST, Head, Journal
+from tests.journal_line import write
 
 
 def test_lines_come_back_in_order_and_the_chain_holds(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
-
 from proa.cluster.api import Cluster, connect
 from proa.cluster.lease import Election
 from proa.cluster.watch import Watched
@@ -106,7 +104,7 @@ def _process(asked: argparse.Namespace, where: Where, cluster: Cluster, ledger: 
         gateways=Gateways(gateways, known_ready=True),
         bundles=bundles,
         engines=engines,
-        truths=None if asked.monitor is None else LabelTruths(_monitor(asked.monitor, key)),
+        truths=None if asked.monitor is None else LabelTruths(asked.monitor, key),
     )
     controller = Controller(
         states=states,
@@ -167,14 +165,6 @@ class _Changes:
     def __call__(self) -> None:
         if self.tell is not None:
             self.tell()
-
-
-def _monitor(url: str, key: str) -> httpx.Client:
-    return httpx.Client(
-        base_url=url,
-        headers={"authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(10.0, connect=1.0),
-    )
 
 
 def _rest(flag: str, scheme: str, value: str) -> str:

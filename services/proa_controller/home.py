@@ -66,11 +66,6 @@ def compose(home: Home) -> Controller:
         headers={"authorization": f"Bearer {key}"},
         timeout=httpx.Timeout(2.0),
     )
-    monitor = httpx.Client(
-        base_url=platform.urls["monitor"],
-        headers={"authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(10.0, connect=1.0),
-    )
     world = World(
         workloads=ProcessWorkloads(WorkloadFiles(home)),
         launcher=ProcessLauncher(home, platform, bundles),
@@ -78,7 +73,7 @@ def compose(home: Home) -> Controller:
         gateways=Gateways([gateway]),
         bundles=bundles,
         engines=lambda: frozenset(read_platform(home).engines),
-        truths=LabelTruths(monitor),
+        truths=LabelTruths(platform.urls["monitor"], key),
     )
     return Controller(
         states=FileStates(home.rollouts),

@@ -26,11 +26,16 @@ class LabelTruths:
     """Asks one monitor, in a thread of its own: reading events takes seconds, a tick may not.
 
     Args:
-        client: with a key that has the right `read`.
+        url: of the monitor.
+        key: with the right `read`.
     """
 
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+    def __init__(self, url: str, key: str) -> None:
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(10.0, connect=1.0),
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="truths")
         self._known: dict[tuple[object, ...], _Known] = {}
 

@@ -23,11 +23,13 @@ READ: Final = "read"
 """Read calls, costs, findings, status."""
 REPLAY: Final = "replay"
 """Set event time."""
+PROTECTED: Final = "protected"
+"""Read figures by group of a protected attribute."""
 ADMIN: Final = "admin"
 """Everything, and make keys."""
 
 ALL: Final = frozenset(
-    {CALL, ENGINE, INTERNAL, EVENTS, JUDGE, PROMOTE, APPROVE, READ, REPLAY, ADMIN}
+    {CALL, ENGINE, INTERNAL, EVENTS, JUDGE, PROMOTE, APPROVE, READ, REPLAY, PROTECTED, ADMIN}
 )
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {

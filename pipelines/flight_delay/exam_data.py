@@ -9,23 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 
-from flight_delay.data import ZONE, ingest
+from flight_delay.data import ingest
 
-START = datetime(2013, 3, 1, tzinfo=ZoneInfo(ZONE))  # midnights in New York: no day is cut
-END = datetime(2013, 4, 1, tzinfo=ZoneInfo(ZONE))
 TIME_TO_LIVE = {
     "weather_v1": timedelta(hours=6),
     "origin_delay_v1": timedelta(hours=1),
 }
 
 
-def build() -> list[dict[str, Any]]:
-    """Rows `{id, unit, label, time, inputs, slices}`, ordered by time and id."""
-    return rows(known_at_departure(ingest(START, END)))
+def build(start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Rows `{id, unit, label, time, inputs, slices}` of `data.exam`, ordered by time and id."""
+    return rows(known_at_departure(ingest(start, end)))
 
 
 def known_at_departure(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

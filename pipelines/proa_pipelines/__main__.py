@@ -1,4 +1,4 @@
-"""`python -m proa_pipelines run | own | submit | materialize | compile`, see `--help`."""
+"""`python -m proa_pipelines run | own | submit | materialize | skew | compile`, see `--help`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     online.add_argument("project", type=Path, help="the folder that holds proa.yaml")
     online.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
     online.add_argument("--until", required=True, metavar="TIME", help="RFC 3339 with a zone")
+    skew = verbs.add_parser("skew", help="compare what a live model was given with its history")
+    skew.add_argument("project", type=Path, help="the folder that holds proa.yaml")
+    skew.add_argument("--home", type=Path, default=Path(".proa"), help="default ./.proa")
+    skew.add_argument("--monitor", required=True, metavar="URL", help="http://host:port")
+    skew.add_argument(
+        "--key-file", type=Path, required=True, help="a key with the rights read and events"
+    )
+    skew.add_argument("--since", required=True, metavar="TIME", help="RFC 3339, of arrival")
+    skew.add_argument("--limit", type=int, default=500, help="rows (default 500)")
     _cluster(verbs)
     return parser
 
@@ -111,6 +120,8 @@ def _run(options: argparse.Namespace) -> int:
         _submit(options)
     elif options.verb == "materialize":
         _materialize(options)
+    elif options.verb == "skew":
+        _skew(options)
     elif options.verb == "own":
         from proa_pipelines import own
 
@@ -173,6 +184,20 @@ def _submit(options: argparse.Namespace) -> None:
     finally:
         if options.result is not None:
             options.result.write_text(json.dumps(body, indent=1))
+
+
+def _skew(options: argparse.Namespace) -> None:
+    from proa_pipelines.skew import measure
+
+    found = measure(
+        options.project,
+        options.home,
+        monitor=options.monitor,
+        key=options.key_file.read_text().strip(),
+        since=options.since,
+        limit=options.limit,
+    )
+    print(json.dumps(found, indent=1))
 
 
 def _materialize(options: argparse.Namespace) -> None:

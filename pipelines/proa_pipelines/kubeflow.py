@@ -37,6 +37,7 @@ __all__ = ["Kubeflow", "six_fields"]
 _POLL_SECONDS: Final = 2.0
 _AWAY_SECONDS: Final = 120.0
 """How long the API may be away while a run is watched."""
+_NEW_YEAR: Final = "0 0 0 1 1 *"
 _ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _QUIET_TASKS: Final = re.compile(r"root|root-driver|.*-driver|condition-\d+.*|executor")
 Say = Callable[[str], None]
@@ -116,6 +117,29 @@ class Kubeflow:
                 service_account=self._section.service_account,
             )
         self._delete(before)  # only now: a refused one leaves the old in place
+        identifier = made.recurring_run_id
+        return Submitted(identifier, self._page("recurringrun", identifier))
+
+    def keep(
+        self, pipeline: Path, arguments: Mapping[str, str], *, name: str, experiment: str
+    ) -> Submitted:
+        """Lay a pipeline down as a recurring run that never starts (mode DISABLE), in place of
+        those of this name: the controller copies it when a finding asks for a run."""
+        before = self._recurring(name, experiment)
+        with self._asking(f"recurring run {name}"):
+            made = self._client.create_recurring_run(
+                experiment,
+                name,
+                cron_expression=_NEW_YEAR,  # there must be one
+                enabled=False,
+                max_concurrency=1,
+                no_catchup=True,
+                pipeline_package_path=str(pipeline),
+                params=dict(arguments),
+                enable_caching=False,
+                service_account=self._section.service_account,
+            )
+        self._delete(before)
         identifier = made.recurring_run_id
         return Submitted(identifier, self._page("recurringrun", identifier))
 

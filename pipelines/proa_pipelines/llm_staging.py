@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from proa.errors import Internal, InvalidInput
+from proa.events.event import answer_event
 from proa.guard.engine import Guard
 from proa.guard.policy import load_policy
 from proa.guard.prepare import Prepared, prepare
@@ -116,6 +117,8 @@ def lay_out(
     metrics = _metrics(parts, asked)
     _write_selftest(folder / _SELFTEST, parts)
     profile = _write_profile(folder, asked)
+    not_watched = ["answers of the reference: it was made before the engine was asked"]
+    not_watched += _write_language(folder, parts, asked)
     _copy_code(project, folder / "code")
     manifest = {
         "name": project.name,
@@ -129,7 +132,7 @@ def lay_out(
         "llm": parts.spec.model_dump(mode="json"),
         "selftest": _SELFTEST,
         "profile": profile,
-        "not_watched": ["answers of the reference: it was made before the engine was asked"],
+        "not_watched": not_watched,
     }
     files = list_files(folder)
     check_manifest({**manifest, "files": [file.model_dump() for file in files]})
@@ -182,7 +185,7 @@ def _build(project: Project, folder: Path, selected: Selected, prompt: Prompt) -
             index=_INDEX,
             embedder=info.embedder,
             embedder_digest=info.embedder_digest,
-            **settings.retrieval.model_dump(exclude={"embedder"}),
+            **settings.retrieval.model_dump(exclude={"embedder", "max_age_days"}),
         )
         searcher = Searcher.from_manifest(retrieval, folder=folder, weights=selected.cache)
     guard = folder / _GUARD
@@ -272,6 +275,42 @@ def _write_profile(folder: Path, asked: Sequence[Asked]) -> str | None:
     from proa.profile import reference
 
     return reference.write_answers(folder, [_record(item.prepared) for item in asked])
+
+
+def _write_language(folder: Path, parts: Parts, asked: Sequence[Asked]) -> list[str]:
+    """What the exam's questions are about, so that others are noticed; why not, where it is not."""
+    import numpy as np
+
+    from proa.profile.language_build import LEAST_ROWS, Embedded, write_language
+
+    searcher, retrieval = parts.searcher, parts.spec.retrieval
+    if searcher is None or retrieval is None:
+        return ["what questions are about: without documents nothing embeds them"]
+    if len(asked) < LEAST_ROWS:
+        return [f"what questions are about: the exam has {len(asked)}, {LEAST_ROWS} are needed"]
+    made = [item.prepared for item in asked]
+    missing = [one.question for one in made if one.vector is None]
+    rest = iter(searcher.embed(missing) if missing else ())
+    vectors = np.stack([next(rest) if one.vector is None else one.vector for one in made])
+    settings = parts.project.llm.retrieval
+    write_language(
+        folder,
+        questions=Embedded([one.question for one in made], vectors),
+        embedder=retrieval.embedder_digest,
+        embedder_name=retrieval.embedder,
+        events=[_as_event(one) for one in made if one.refusal is None],
+        index=searcher.index.info.to_event(),
+        index_max_age_days=None if settings is None else settings.max_age_days,
+    )
+    return []
+
+
+def _as_event(made: Prepared) -> dict[str, Any]:
+    """A question that came as far as the engine, as the answer's event would tell of it."""
+    return answer_event(
+        request="exam", model="exam", release="", track=None, question=made.question, answer="",
+        latency_ms=0.0, retrieved=_record(made)["retrieved"],
+    )  # fmt: skip
 
 
 def _record(made: Prepared) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def write(
         {column.name: column.type for column in spec.columns},
         outputs={name: [values[i] for i in rest] for name, values in outputs.items()},
         blocks=None if sample.time is None else [sample.time[i][:10] for i in rest],
+        slices=[name for name in settings.get("slices", ()) if name in columns],
     )
     (folder / "project.json").write_bytes(canonical_json(settings))
     return {

@@ -13,6 +13,7 @@ from proa.project import Project
 from proa.project import load as load_project
 from proa.release.bundle import MANIFEST
 from proa.release.reference import ReleaseRef
+from proa.retraining.step import CONTROLLER
 from proa_pipelines.steps import facts, note
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def register(
     from proa_pipelines.engines import weights_cache
 
     found = open_project(project, overrides)
+    # A run that a finding asked for changes no rules: people do, by what they create.
+    by_people = requested_by != CONTROLLER
     folder = Path(release)
     staged = folder / MANIFEST
     if not staged.is_file():
@@ -70,7 +73,8 @@ def register(
             manifest,
             run_id=run_id,
             reason=cause,
-            rollout=found.rollout,
+            rollout=found.rollout if by_people else None,
+            retrain=found.retrain if by_people else None,
             weights=weights_cache(Path(home), os.environ),
         )
         asked = {f"proa.{key}": value for key, value in why.items() if value}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def lay_out(
     columns = {column.name: rows.frame[column.name] for column in spec.columns}
     _write_background(folder / _BACKGROUND, columns, len(rows.frame))
     _write_selftest(folder / _SELFTEST, model, spec, columns)
-    profile = _write_profile(folder, spec, rows, scores)
+    profile = _write_profile(folder, spec, rows, scores, project.classic.slices)
     shutil.copyfile(slices, folder / "slices.json")
     _write_training(folder, project, rows)
     _copy_code(project, folder / "code")
@@ -185,7 +186,11 @@ def plain(values: pd.Series[Any]) -> list[Any]:
 
 
 def _write_profile(
-    folder: Path, spec: ClassicSpec, rows: datasets.Dataset, scores: fit.Scores
+    folder: Path,
+    spec: ClassicSpec,
+    rows: datasets.Dataset,
+    scores: fit.Scores,
+    slices: Sequence[str],
 ) -> str:
     """Profile of inputs and out-of-fold answers, in blocks of days (UTC)."""
     from proa.profile import reference
@@ -197,6 +202,7 @@ def _write_profile(
         {column.name: column.type for column in spec.columns},
         outputs=scoring.outputs(spec, scores.value),
         blocks=rows.data.time.dt.strftime("%Y-%m-%d").tolist(),
+        slices=[name for name in slices if name in columns],
     )
 
 

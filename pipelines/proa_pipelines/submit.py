@@ -42,8 +42,7 @@ def submit(
         platform: the platform file.  every: a cron expression, or `none`.
 
     Returns:
-        project, kind, package, experiment, namespace, run (or recurring), url; waited for, also
-        state, release, verdict and reason as far as it came.
+        project kind package experiment namespace run|recurring url; state release verdict reason.
 
     Raises:
         ProaError: what Kubeflow or MLflow said; `Refused` when the run failed or was no pass.
@@ -70,6 +69,7 @@ def submit(
         pipeline = Path(folder) / "pipeline.yaml"
         compiling.compile_pipeline(kind, pipeline, until=until, section=section)
         arguments = {"project": reference, **_parameters(overrides, cause)}
+        _keep_template(client, found, reference, at, Path(folder), section, say)
         if every is not None:
             made = client.repeat(pipeline, arguments, name=name, experiment=at, cron=every)
             say(f"recurring run: {made.url}")
@@ -84,6 +84,27 @@ def submit(
     client.watch(run, say)
     body |= {"state": "SUCCEEDED", **_outcome(mlflow, platform, name, run.id, until)}
     return _unless_refused(body)
+
+
+def _keep_template(
+    client: Kubeflow,
+    project: Project,
+    reference: str,
+    experiment: str,
+    folder: Path,
+    section: PipelinesSection,
+    say: Say,
+) -> None:
+    """What a finding's run copies; gone when the project has no section `retrain` any more."""
+    name = f"{project.name} retraining"
+    if not project.retrain:
+        client.end(name, experiment)
+        return
+    pipeline = folder / "retraining.yaml"
+    compiling.compile_pipeline(_kind(project), pipeline, until="gate", section=section)
+    arguments = {"project": reference, "overrides": "{}"}
+    made = client.keep(pipeline, arguments, name=name, experiment=experiment)
+    say(f"for findings that ask: {made.url}")
 
 
 def _parameters(

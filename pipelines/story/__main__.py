@@ -1,7 +1,7 @@
 """`python -m story`: tell the whole story on this machine (`make demo`).
 
     python -m story                  # full scale, home in build/demo/home
-    python -m story --scale test     # as the tests tell it, but with the whole of each exam
+    python -m story --scale test     # as the tests tell it
     python -m story --keep           # leave the platform running; `proa --home … down` ends it
 
 Writes build/demo/summary.json for machines and build/demo/report.html for people.
@@ -19,11 +19,13 @@ from pathlib import Path
 from proa.embedded.home import Home
 from proa.embedded.up import down
 from story.chapters import Story
+from story.projects import lay_out
 from story.report import write_report
 from story.scale import FULL, TEST, Scale
 from story.telling import Told, Voice, tell, write_summary
 
 PROJECTS = Path(__file__).resolve().parents[1]
+CHAPTERS = 7
 
 
 def main() -> int:
@@ -35,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     out = options.out.absolute()
     told, seconds = tell_story(out, FULL if options.scale == "full" else TEST, keep=options.keep)
-    ok = write_summary(told, 6, seconds, out / "summary.json")
+    ok = write_summary(told, CHAPTERS, seconds, out / "summary.json")
     write_report(told, seconds, out / "report.html")
     print()
     for chapter in told:
@@ -49,19 +51,21 @@ def tell_story(
     out: Path, scale: Scale, *, keep: bool = False, projects: Path = PROJECTS
 ) -> tuple[list[Told], float]:
     """Tell all chapters in a fresh home below `out`, of the two projects below `projects`."""
+    laid_out = lay_out(projects, out / "projects", every=scale.every)
     home = out / "home"
     if home.exists():
         down(Home(home))  # an earlier telling may have been killed
         shutil.rmtree(home)
     home.mkdir(parents=True)
     began = time.monotonic()
-    story = Story(Home(home), projects, scale, Voice(), os.environ)
+    story = Story(Home(home), laid_out, scale, Voice(), os.environ)
     chapters = [
         ("The platform comes up", story.bring_up),
         ("A classic model: from flights to answers", story.classic),
         ("A language model: from documents to answers", story.llm),
         ("A bad change of each kind is refused", story.bad_changes),
         ("A good change of each kind, and back again", story.good_changes),
+        ("April to June: the world changes, and a new release is made", story.spring),
         ("What it came to", story.summary),
     ]
     told = tell(chapters, story.voice, last=lambda: None if keep else story.take_down())

@@ -22,11 +22,11 @@ from proa.embedded.home import Home
 from proa.embedded.ports import PortPlan
 from proa.embedded.up import down, up
 from proa.embedded.workloads import WorkloadFiles
-from proa.exam.exam import Exam
+from proa.exam.exam import Exam, Row
 from proa.fleet import Fleet
 from proa.release.reference import ReleaseRef
-from proa.rollout.policy import Policy
 from story.scale import Scale
+from story.spring import replay
 from story.telling import Facts, Voice
 from story.traffic import Seen, in_turn, users
 
@@ -77,13 +77,11 @@ class Story:
             self.home, ports=PortPlan.parse([], auto=True), engine=engine, progress=progress
         )
         self.voice.line(f"MLflow's page: {platform.urls['mlflow']}")
-        for team, feature, model in (
-            ("operations", "boarding-app", CLASSIC),
-            ("docs", "editor-help", LLM),
+        for team, feature, model, rights in (
+            ("operations", "boarding-app", CLASSIC, ["call", "replay", "events"]),
+            ("docs", "editor-help", LLM, ["call", "replay"]),
         ):
-            made = self.fleet.create_key(
-                team=team, feature=feature, rights=["call", "replay"], models=[model]
-            )
+            made = self.fleet.create_key(team=team, feature=feature, rights=rights, models=[model])
             self.users[model] = proa.connect(self.home.root, key=made["key"])
         return {"parts": sorted(platform.urls), "engines": sorted(platform.engines)}
 
@@ -92,8 +90,10 @@ class Story:
     def classic(self) -> Facts:
         """From flights to a judged, served release; answers by entity, by row, with reasons."""
         result = self._create(CLASSIC, until="promote", overrides=self.scale.classic)
-        rows = [dict(row.inputs) for row in self.exam(CLASSIC).rows[:3]]
-        by_row = self.users[CLASSIC].predict(CLASSIC, rows=rows, explain=True)
+        asked = self.exam(CLASSIC).rows[:3]
+        by_row = self.users[CLASSIC].predict(
+            CLASSIC, rows=[dict(row.inputs) for row in asked], explain=True, headers=_then(asked[0])
+        )
         self._say_prediction("by raw rows", by_row.predictions[0])
         by_entity = self.users[CLASSIC].predict(
             CLASSIC, entities=[{"flight_id": ENTITY}], headers={"x-proa-event-time": ENTITY_TIME}
@@ -147,9 +147,10 @@ class Story:
         return list(task.conversation)  # type: ignore[attr-defined]
 
     def _create(self, model: str, *, until: str, overrides: Mapping[str, str]) -> dict[str, Any]:
+        by_itself = self.scale.by_itself if model == CLASSIC else {}
         result = self.fleet.create(
             self.project(model),
-            overrides=overrides,
+            overrides={**by_itself, **overrides},
             until=until,
             on_line=self.voice.line,
         )
@@ -222,15 +223,7 @@ class Story:
         ref = ReleaseRef.parse(result["release"])
         changes, _ = self.fleet.diff(ReleaseRef.parse(first), ref)
         self.voice.line("changed: " + ", ".join(change.key for change in changes[:8]))
-        policy = Policy(
-            steps=self.scale.steps,
-            minimum_units=calls,
-            # A few dozen users on a busy machine show no less; the new prompt may say more or less.
-            error_margin=self.scale.error_margin,
-            latency_ratio=6.0,
-            tokens_ratio=4.0,
-            share_margin=0.3,
-        )
+        policy = self.scale.canary(calls)
         with users(self._call(model), pace, pause=0.02) as seen:
             began = time.monotonic()
             self.fleet.promote(
@@ -286,8 +279,8 @@ class Story:
 
             def predict(number: int) -> str:
                 row = rows[number % len(rows)]
-                unit = {"x-proa-unit": f"flight-{number % len(rows)}"}
-                return fleet.predict(model, rows=[row.inputs], headers=unit).release
+                headers = {"x-proa-unit": f"flight-{number % len(rows)}", **_then(row)}
+                return fleet.predict(model, rows=[row.inputs], headers=headers).release
 
             return predict
 
@@ -306,8 +299,8 @@ class Story:
         itself = httpx.get(f"{status.url}/release", timeout=30).json()
         facts: Facts = {"release": itself["release"], "selftest": itself["selftest"]}
         if model == CLASSIC:
-            rows = [dict(self.exam(CLASSIC).rows[0].inputs)]
-            answer = self.users[model].predict(model, rows=rows)
+            row = self.exam(CLASSIC).rows[0]
+            answer = self.users[model].predict(model, rows=[dict(row.inputs)], headers=_then(row))
             facts["answered_by"] = answer.release
             facts["probability"] = answer.predictions[0]["probability"]
         else:
@@ -317,6 +310,27 @@ class Story:
         return facts
 
     # 6
+
+    def spring(self) -> Facts:
+        """April to June, replayed: calibration breaks, a new release is made and promoted."""
+        facts = replay(
+            self.fleet,
+            self.users[CLASSIC],
+            CLASSIC,
+            self.scale.spring,
+            self.voice.line,
+            home=self.home.root,
+            projects=self.projects,
+        )
+        for which, found in facts["calibration"].items():
+            if found:
+                self.voice.line(
+                    f"{which}: said {found['said']:.3f}, came true {found['true']:.3f} "
+                    f"({found['rows']:,} flights)"
+                )
+        return facts
+
+    # 7
 
     def summary(self) -> Facts:
         """Releases, verdicts, calls, tokens, cost; every answered call has its event."""
@@ -377,6 +391,12 @@ class Story:
         for fleet in [*self.users.values(), *filter(None, [self.__dict__.get("fleet")])]:
             fleet.close()
         down(self.home)
+
+
+def _then(row: Row) -> dict[str, str]:
+    """A past flight is asked for in its own time: the monitor judges by it."""
+    assert row.time is not None
+    return {"x-proa-event-time": row.time}
 
 
 def _traffic_facts(seen: Seen) -> Facts:

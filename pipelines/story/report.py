@@ -44,6 +44,8 @@ def write_report(told: Sequence[Told], seconds: float, path: Path) -> None:
         parts += ["<h2>A good change of each kind, and back again</h2>", _good(by_keys["good"])]
     if "bad" in by_keys:
         parts += ["<h2>A bad change of each kind</h2>", _bad(by_keys["bad"])]
+    if "spring" in by_keys:
+        parts += _spring(by_keys["spring"])
     if "summary" in by_keys:
         parts += _summary(by_keys["summary"])
     body = "\n".join(parts)
@@ -58,6 +60,8 @@ def write_report(told: Sequence[Told], seconds: float, path: Path) -> None:
 def _kind(facts: Mapping[str, Any]) -> str | None:
     if "costs" in facts:
         return "summary"
+    if "replay_seconds" in facts:
+        return "spring"
     models = [value for value in facts.values() if isinstance(value, Mapping)]
     if any("rollback_seconds" in value for value in models):
         return "good"
@@ -96,6 +100,40 @@ def _bad(facts: Mapping[str, Mapping[str, Any]]) -> str:
         for model, fact in facts.items()
     ]
     return _table(("model", "release", "verdict", "exit code of promote", "it said"), rows)
+
+
+def _spring(facts: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            which,
+            found["rows"],
+            f"{found['said']:.3f}",
+            f"{found['true']:.3f}",
+            f"{found['gap']:+.3f}",
+        )
+        for which, found in facts["calibration"].items()
+        if found and found["rows"]
+    ]
+    findings = [
+        (found["since"][:10], (found["until"] or "")[:10], found["type"], found["subject"],
+         found["message"])
+        for found in facts["findings"]
+    ]  # fmt: skip
+    columns = ("release", "flights", "said", "came true", "gap")
+    return [
+        "<h2>April to June: the world changes</h2>",
+        (
+            f"<p>{facts['flights']:,} flights of {facts['days']} days asked for in "
+            f"{facts['calls']:,} calls within {facts['replay_seconds']:.0f} seconds, "
+            f"{facts['labels']:,} outcomes hours or days later. Nobody asked for what follows.</p>"
+        ),
+        _figure(_plot_calibration(facts["by_day"])),
+        _table(columns, rows),
+        "<h3>What the monitor found</h3>",
+        _table(("since", "until", "type", "of", "what"), findings),
+        "<h3>What came of it</h3>",
+        _table(("action", "reason"), facts["journal"]),
+    ]
 
 
 def _summary(facts: Mapping[str, Any]) -> list[str]:
@@ -173,6 +211,44 @@ def _plot_traffic(timeline: Sequence[tuple[float, str]]) -> str:
     axes.set_xlabel("seconds")
     axes.set_ylabel("answers per second")
     return _svg(figure)
+
+
+def _plot_calibration(by_day: Sequence[tuple[str, str, int, float, float]]) -> str:
+    """Mean probability and share of late flights over seven days; releases change colour."""
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(9, 2.8))
+    axes = figure.subplots()
+    days = sorted({day for day, *_ in by_day})
+    places = {day: place for place, day in enumerate(days)}
+    axes.plot(range(len(days)), _of_week(by_day, days, 4), color="#888", label="came true")
+    for number, release in enumerate(dict.fromkeys(release for _, release, *_ in by_day)):
+        mine = [row for row in by_day if row[1] == release]
+        own = sorted({row[0] for row in mine})
+        axes.plot(
+            [places[day] for day in own],
+            _of_week(mine, own, 3),
+            color=_COLOURS[number % len(_COLOURS)],
+            label=f"said by {_short(release)}",
+        )
+    ticks = range(0, len(days), 7)
+    axes.set_xticks(list(ticks), [days[place][5:] for place in ticks], fontsize=8)
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylabel("late, 7 days")
+    return _svg(figure)
+
+
+def _of_week(
+    rows: Sequence[tuple[str, str, int, float, float]], days: Sequence[str], value: int
+) -> list[float]:
+    """The mean of a column over the seven days up to each day, weighted by rows."""
+    found = []
+    for place in range(len(days)):
+        week = set(days[max(0, place - 6) : place + 1])
+        part = [row for row in rows if row[0] in week]
+        found.append(sum(row[2] * float(row[value]) for row in part) / sum(row[2] for row in part))
+    return found
 
 
 def _svg(figure: Any) -> str:

@@ -20,10 +20,11 @@ from proa.events.emitter import Emitter
 from proa.http.no_release import no_release_app
 from proa.http.serving import Health, metrics_listener, operations, serve
 from proa.release.reference import ReleaseRef
+from proa_assistant.annotator import Annotator
 from proa_assistant.answer import Answerer
 from proa_assistant.app import make_app
 from proa_assistant.engine import EngineDoor
-from proa_assistant.exchange import Chat, Faults
+from proa_assistant.exchange import Chat, Emit, Faults
 from proa_assistant.loading import Loaded, load
 from proa_assistant.metrics import Metrics
 from proa_assistant.question import Limits
@@ -53,6 +54,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--key-file", required=True, type=Path, help="rights: engine, internal, events"
     )
+    parser.add_argument("--embed-answers", type=float, default=1.0, help="share, 0 to 1")
+    parser.add_argument("--ground-answers", type=float, default=0.1, help="share, 0 to 1")
     parser.add_argument("--max-messages", type=int, default=Limits().messages)
     parser.add_argument("--max-prompt-characters", type=int, default=Limits().characters)
     parser.add_argument("--engine-idle-seconds", type=float, default=60.0)
@@ -77,6 +80,7 @@ class Assistant:
         routes = operations(self.health, self.metrics.registry, metrics=asked.metrics_port is None)
         self.engine: EngineDoor | None = None
         self.emitter: Emitter | None = None
+        self.annotator: Annotator | None = None
         if loaded is None:
             self.app = no_release_app("llm", routes)
             return
@@ -92,17 +96,38 @@ class Assistant:
         )
         chat = Chat(
             Answerer(loaded, self.engine, self.metrics),
-            emitter.emit,
+            self._annotated(loaded, emitter),
             self.metrics,
             Limits(asked.max_messages, asked.max_prompt_characters),
             Faults(asked.fault_delay_ms, asked.fault_error_ratio),
         )
         self.app = make_app(chat, loaded, routes)
 
+    def _annotated(self, loaded: Loaded, emitter: Emitter) -> Emit:
+        """What takes events: the annotator where there is something to embed with."""
+        retrieval, searcher = loaded.spec.retrieval, loaded.searcher
+        if retrieval is None or searcher is None:
+            return lambda event, _: emitter.emit(event)
+        self.annotator = annotator = Annotator(
+            emitter.emit,
+            searcher,
+            embedder=retrieval.embedder_digest,
+            name=retrieval.embedder,
+            answers=self.asked.embed_answers,
+            grounded=self.asked.ground_answers,
+        )
+        self.metrics.counter("events_annotated", "Events with more to them than the answer knew",
+                             lambda: annotator.annotated)  # fmt: skip
+        self.metrics.counter("events_passed_on", "Events that went on as they came",
+                             lambda: annotator.passed_on)  # fmt: skip
+        return annotator
+
     async def drain(self) -> None:
         """Close the engine's connections and hand over the last events."""
         if self.engine is not None:
             await self.engine.close()
+        if self.annotator is not None:
+            await asyncio.to_thread(self.annotator.close)
         if self.emitter is not None:
             await asyncio.to_thread(self.emitter.close, 5.0)
 

@@ -18,6 +18,7 @@ from proa.guard.stream import OutputFilter
 from proa.http import headers as names
 from proa.http.bodies import status_of
 from proa.http.caller import Caller
+from proa.profile.embedding import encode_vector
 from proa.retrieval.context import Packed
 from proa_assistant.engine import Delta
 from proa_assistant.loading import Loaded
@@ -180,6 +181,9 @@ class Answerer:
             ],
             guard=[finding.to_wire() for finding in dict.fromkeys(answer.findings)],
             context=answer.context(),
+            embeddings=self._embeddings(prepared),
+            index=self._loaded.index,
+            tokens_cached=None if answer.usage is None else answer.usage.tokens_cached,
             status=status,
             purpose=caller.purpose,
             team=caller.team,
@@ -189,6 +193,24 @@ class Answerer:
             trace=caller.trace,
             time=answer.time,
         )
+
+    def passages(self, answer: Answer) -> list[str]:
+        """The texts that an answer was made from."""
+        prepared = answer.prepared
+        used = () if prepared is None or prepared.packed is None else prepared.packed.used
+        return [hit.text for hit in used]
+
+    def _embeddings(self, prepared: Prepared | None) -> dict[str, Any] | None:
+        """The question's vector, as it was searched by; the answer's comes later."""
+        retrieval = self._loaded.spec.retrieval
+        if retrieval is None or prepared is None or prepared.vector is None:
+            return None
+        return {
+            "embedder": retrieval.embedder_digest,
+            "name": retrieval.embedder,
+            "question": encode_vector(prepared.vector),
+            "answer": None,
+        }
 
 
 def _ending(answer: Answer, *, error: ProaError | None, gone: bool) -> str | None:

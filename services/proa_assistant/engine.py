@@ -175,7 +175,10 @@ def _read(data: bytes) -> list[Delta]:
             deltas.append(Delta(text, choice.get("finish_reason")))
     usage = chunk.get("usage")
     if usage:
-        deltas.append(
-            Delta(usage=Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0))
+        given = Usage(
+            usage.get("prompt_tokens") or 0,
+            usage.get("completion_tokens") or 0,
+            (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
         )
+        deltas.append(Delta(usage=given))
     return deltas

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -31,7 +31,8 @@ from proa_assistant.wire import DONE, Envelope, Usage, error_event
 
 __all__ = ["Chat", "Emit", "Faults"]
 
-Emit = Callable[[Event], bool]
+Emit = Callable[[Event, Sequence[str]], bool]
+"""Takes an event and the passages its answer was made from."""
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -162,9 +163,10 @@ class _Exchange:
     def _record(self, error: ProaError | None = None, *, gone: bool = False) -> None:
         if not self._recorded:
             self._recorded = True
-            event = self._chat.answerer.event(self._answer, error=error, gone=gone)
+            answerer = self._chat.answerer
+            event = answerer.event(self._answer, error=error, gone=gone)
             self._chat.metrics.count(event)
-            self._chat.emit(event)
+            self._chat.emit(event, answerer.passages(self._answer))
 
 
 def _unexpected(answer: Answer) -> Internal:

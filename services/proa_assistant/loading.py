@@ -27,15 +27,21 @@ __all__ = ["Loaded", "load"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A release that is ready to answer. `cases` were compared with its selftest."""
+    """A release that is ready to answer.
+
+    Attributes:
+        cases: compared with its selftest.
+        index: what events say of the index: its digest, its documents, the newest of them.
+    """
 
     ref: ReleaseRef
     manifest: Manifest
     spec: LlmSpec
     guard: Guard
-    searcher: Search | None
+    searcher: Searcher | None
     packer: Packer
     cases: int
+    index: Mapping[str, Any] | None
 
 
 def load(ref: ReleaseRef, *, bundles: str, workdir: Path, weights: Path) -> Loaded:
@@ -71,7 +77,8 @@ def load(ref: ReleaseRef, *, bundles: str, workdir: Path, weights: Path) -> Load
         _lay_weights(store, spec.retrieval.embedder_digest, weights)
         searcher = Searcher.from_manifest(spec.retrieval, folder=folder, weights=weights)
     cases = _prove(manifest, folder, guard, searcher, packer)
-    return Loaded(ref, manifest, spec, guard, searcher, packer, cases)
+    index = None if searcher is None else searcher.index.info.to_event()
+    return Loaded(ref, manifest, spec, guard, searcher, packer, cases, index)
 
 
 def _lay_weights(store: BundleStore, digest: str, weights: Path) -> None:

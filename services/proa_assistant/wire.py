@@ -19,6 +19,8 @@ class Usage:
 
     tokens_in: int = 0
     tokens_out: int = 0
+    tokens_cached: int | None = None
+    """Of those in, the ones the engine still had; None when it does not say."""
 
     def to_wire(self) -> dict[str, int]:
         """OpenAI's `usage`."""

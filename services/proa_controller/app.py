@@ -25,9 +25,12 @@ from proa.http.rights import ADMIN, APPROVE, JUDGE, PROMOTE, READ
 from proa.http.serving import App
 from proa.ledger.journal import Head
 from proa.ledger.keys import Key, KeyStore
+from proa.ledger.worklist import Worklist
 from proa.release.reference import ReleaseRef
 from proa.rollout.people import By, person_of, reason_of
 from proa_controller.core import Controller
+from proa_controller.retraining import check_verb
+from proa_controller.worklist import resolve
 
 if TYPE_CHECKING:
     from proa_controller.leadership import Leadership
@@ -45,14 +48,16 @@ def make_app(
     *,
     slot_seconds: float,
     leadership: Leadership | None = None,
+    worklist: Worklist | None = None,
 ) -> App:
     """The ASGI application over a controller.
 
     Args:
         slot_seconds: bounds the wait for a challenger.
         leadership: who of several controllers may act; None where there is only one.
+        worklist: bad answers of language models.
     """
-    api = _Api(controller, keys, slot_seconds, leadership)
+    api = _Api(controller, keys, slot_seconds, leadership, worklist)
     one = "/v1/models/{name}"
     routes = [
         Route("/v1/platform", api.platform),
@@ -79,6 +84,12 @@ def make_app(
         Route(f"{one}/pause", api.pause, methods=["POST"]),
         Route(f"{one}/resume", api.resume, methods=["POST"]),
         Route(f"{one}/retraining", api.retraining, methods=["POST"]),
+        Route(f"{one}/retraining", api.retraining_of),
+        Route(f"{one}/retraining/{{verb}}", api.decide_retraining, methods=["POST"]),
+        Route("/v1/retraining", api.retrainings),
+        Route(f"{one}/worklist", api.worklist_of),
+        Route("/v1/worklist/{item}", api.worklist_item),
+        Route("/v1/worklist/{item}", api.resolve_item, methods=["POST"]),
         *operations,
     ]
     app = Starlette(routes=routes, exception_handlers=error_handlers("controller", log))
@@ -96,11 +107,13 @@ class _Api:
         keys: KeyStore,
         slot_seconds: float,
         leadership: Leadership | None,
+        worklist: Worklist | None = None,
     ) -> None:
         self._controller = controller
         self._keys = keys
         self._slot_seconds = slot_seconds
         self._leadership = leadership
+        self._worklist = worklist
 
     async def platform(self, request: Request) -> Response:
         """Who leads, the routes' generation, and every gateway."""
@@ -132,7 +145,7 @@ class _Api:
         key = self._key(request, JUDGE)
         body = await _body(request)
         release, caller = _release(request, body), Caller.of(key, body)
-        rollout = _object(body, "rollout")
+        rollout, retrain = _object(body, "rollout"), _object(body, "retrain")
 
         def act() -> dict[str, Any] | None:
             return self._controller.announce(
@@ -141,6 +154,7 @@ class _Api:
                 _text(body, "reason", ""),
                 by=caller.by,
                 rollout=rollout,
+                retrain=retrain,
                 may_loosen=key.may(APPROVE),
             )
 
@@ -348,6 +362,64 @@ class _Api:
             )
         )
         return _json(asked)
+
+    async def retraining_of(self, request: Request) -> Response:
+        """A model's rules of retraining, what holds it back, its requests with their story."""
+        self._key(request, READ)
+        name = request.path_params["name"]
+        return _json(await run_in_threadpool(self._controller.retraining, name))
+
+    async def retrainings(self, request: Request) -> Response:
+        self._key(request, READ)
+        names = await run_in_threadpool(self._controller.retraining_models)
+        return _json(
+            {
+                "models": [
+                    await run_in_threadpool(self._controller.retraining, name) for name in names
+                ]
+            }
+        )
+
+    async def decide_retraining(self, request: Request) -> Response:
+        """A person approves or refuses the open request, or resets the circuit breaker."""
+        verb = check_verb(request.path_params["verb"])
+        caller, body = await self._decision(request, APPROVE, f"{verb} of a retraining")
+        name = request.path_params["name"]
+        return _json(
+            await run_in_threadpool(
+                lambda: self._controller.decide_retraining(
+                    name, verb, who=caller.who, reason=body["reason"], by=caller.by
+                )
+            )
+        )
+
+    async def worklist_of(self, request: Request) -> Response:
+        """Open items of a model, the oldest first; with `?resolved=true`, those too."""
+        self._key(request, READ)
+        name, every = request.path_params["name"], request.query_params.get("resolved") == "true"
+        items = await run_in_threadpool(lambda: self._items.items(name, resolved=every))
+        return _json({"items": [item.to_json() for item in items]})
+
+    async def worklist_item(self, request: Request) -> Response:
+        self._key(request, READ)
+        item = await run_in_threadpool(self._items.get, request.path_params["item"])
+        return _json(item.to_json())
+
+    async def resolve_item(self, request: Request) -> Response:
+        """A person says what became of a bad answer."""
+        caller, body = await self._decision(request, PROMOTE, "resolving an item", named=False)
+        said: dict[str, Any] = {"who": caller.who, "reason": body["reason"], "by": caller.by}
+        item, resolution = request.path_params["item"], _text(body, "resolution")
+        done = await run_in_threadpool(
+            lambda: resolve(self._controller, self._items, item, resolution, **said)
+        )
+        return _json(done.to_json())
+
+    @property
+    def _items(self) -> Worklist:
+        if self._worklist is None:
+            raise Unavailable("this controller keeps no worklist")
+        return self._worklist
 
     async def _hold(self, request: Request, *, paused: bool) -> Response:
         return await self._wish(request, partial(self._controller.pause, paused=paused), status=200)

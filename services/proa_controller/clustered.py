@@ -26,7 +26,9 @@ from proa_controller.core import Controller
 from proa_controller.deployed import release_in
 from proa_controller.deployments import DeploymentWorkloads
 from proa_controller.discovery import ClusterEngines, ClusterGateways
+from proa_controller.findings import MonitorFindings
 from proa_controller.gateways import Gateways
+from proa_controller.kubeflow_runs import KubeflowRuns, Pipelines
 from proa_controller.leadership import Leadership
 from proa_controller.notices import Notices
 from proa_controller.process import Process
@@ -138,6 +140,19 @@ def _process(asked: argparse.Namespace, where: Where, cluster: Cluster, ledger: 
         close=close,
         leadership=leadership,
         ledger=ledger,
+        findings=None if asked.monitor is None else MonitorFindings(asked.monitor, key),
+        worklist=ledger.worklist,
+        runner=None if asked.pipelines is None else KubeflowRuns(_pipelines(asked)),
+    )
+
+
+def _pipelines(asked: argparse.Namespace) -> Pipelines:
+    return Pipelines(
+        asked.pipelines,
+        namespace=asked.pipelines_namespace,
+        token_file=asked.pipelines_token_file,
+        ca_file=asked.pipelines_ca_file,
+        experiment=asked.pipelines_experiment,
     )
 
 

@@ -10,6 +10,7 @@ from proa.http.clock import rfc3339
 from proa.http.ids import new_id
 from proa.ledger.journal import Head, Line
 from proa.release.reference import ReleaseRef
+from proa.retraining.rules import parse_section
 from proa.rollout.machine import Entry
 from proa.rollout.people import UNKNOWN, By
 from proa.rollout.rules import parse_rules
@@ -36,19 +37,23 @@ class Controller(Verdicts, AliasWishes, Retraining):
         *,
         by: By = UNKNOWN,
         rollout: Mapping[str, Any] | None = None,
+        retrain: Mapping[str, Any] | None = None,
         may_loosen: bool = False,
     ) -> dict[str, Any] | None:
         """Record that a release was created; the first one makes the model known.
 
         Args:
             rollout: the project's `rollout:` section; None says nothing about it.
+            retrain: its `retrain:` section; empty: nothing is retrained by itself.
             may_loosen: its key may loosen approval and freeze without a second person.
 
         Returns:
-            How the section stands (`Decisions.take_rules`), when one was given.
+            How the section `rollout` stands (`Decisions.take_rules`), when it was given.
         """
         if rollout is not None:
             parse_rules(rollout)  # before anything is written
+        if retrain is not None:
+            parse_section(retrain)
         with self._lock:
             self._world.check_name(release.name)
             manifest = self._bundles.manifest(release.digest)
@@ -64,6 +69,8 @@ class Controller(Verdicts, AliasWishes, Retraining):
                 reason=reason,
                 details={"kind": manifest.kind, "by": by.to_json()},
             )
+            if retrain is not None:
+                self.take_retrain(release.name, retrain, who=who, by=by, may_loosen=may_loosen)
             if rollout is None:
                 return None
             return self.take_rules(release.name, rollout, who=who, by=by, may_loosen=may_loosen)
@@ -82,6 +89,7 @@ class Controller(Verdicts, AliasWishes, Retraining):
 
     def take_over(self) -> None:
         """Another controller may have written since: forget what only held without it."""
+        super().take_over()
         with self._lock:
             self._lines.clear()
             self._silent.clear()

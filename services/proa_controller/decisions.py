@@ -69,20 +69,26 @@ class Decisions(Admission):
             return details
 
     def approve_rules(self, name: str, *, who: str, reason: str, by: By) -> dict[str, Any]:
-        """Let looser rules of a project be in force.
+        """Let looser rules of a project be in force: of its rollouts, of its retraining, or both.
 
         Raises:
             NotFound: none wait.  Refused: `by` is who gave them in.
         """
         with self._lock:
             state, record = self._state(name), self._record(name)
-            line = record.waiting_section
-            if line is None:
+            waiting = {"rules": record.waiting_section, "retrain": record.waiting_retrain}
+            found = {word: line for word, line in waiting.items() if line is not None}
+            if not found:
                 raise NotFound(f"{name}: no looser rules wait for an approval")
-            _check_other(line, by, f"the looser rules of {name}", f"proa approve {name} --rules")
-            details = {**_plain(line["details"]), "by": by.to_json()}
-            self._decide(state, Entry("rules_approved", None, who, reason, details))
-            return details
+            command = f"proa approve {name} --rules"
+            for line in found.values():
+                _check_other(line, by, f"the looser rules of {name}", command)
+            done: dict[str, Any] = {"loosened": []}
+            for word, line in found.items():
+                details = {**_plain(line["details"]), "by": by.to_json()}
+                self._decide(state, Entry(f"{word}_approved", None, who, reason, details))
+                done |= {**details, "loosened": [*done["loosened"], *details["loosened"]]}
+            return done
 
     def take_rules(
         self, name: str, section: Mapping[str, Any], *, who: str, by: By, may_loosen: bool
@@ -172,11 +178,12 @@ class Decisions(Admission):
         decide = must_decide(state, revoked=record.revoked)
         waits = [decide] if decide else []
         waits += [_exam_waits(state.model, line) for line in record.waiting_exams.values()]
-        if record.waiting_section is not None:
-            waits.append(
-                f"looser rules wait: {record.waiting_section['reason']}; "
-                f"proa approve {state.model} --rules --as ANOTHER --reason TEXT"
-            )
+        for line in (record.waiting_section, record.waiting_retrain):
+            if line is not None:
+                waits.append(
+                    f"looser rules wait: {line['reason']}; "
+                    f"proa approve {state.model} --rules --as ANOTHER --reason TEXT"
+                )
         if fault is not None:
             waits.append(f"freeze windows: {fault}")
         if self._faults.get(state.model) is not None:
@@ -239,4 +246,4 @@ def _named(record: Record, name: str, digest: str) -> ReleaseRef:
 
 
 def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: details[key] for key in ("rollout", "loosened")}
+    return {key: details[key] for key in ("rollout", "retrain", "loosened") if key in details}

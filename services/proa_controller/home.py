@@ -16,13 +16,16 @@ from proa.http.clock import WallClock
 from proa.ledger.evidence import FileEvidence
 from proa.ledger.journal import Journal
 from proa.ledger.keys import KeyStore
+from proa.ledger.worklist import Worklist
 from proa.release.bundle import BundleStore
 from proa.release.registry import Registry
 from proa.rollout.freeze import read_freezes
 from proa_controller.core import Controller
 from proa_controller.embedded import ProcessLauncher, ProcessWorkloads
+from proa_controller.findings import MonitorFindings
 from proa_controller.gateways import Gateways
 from proa_controller.process import Process
+from proa_controller.process_runs import ProcessRuns
 from proa_controller.routes import RoutesFile
 from proa_controller.states import FileStates, only_writer
 from proa_controller.truths import LabelTruths
@@ -47,10 +50,14 @@ def at_home(asked: argparse.Namespace) -> Iterator[Process]:
             ensure_supervisor(home)
             return True
 
+        urls = read_platform(home).urls
         yield Process(
             controller=compose(home),
             keys=keys,
-            aliases=Registry(read_platform(home).urls["mlflow"]),
+            aliases=Registry(urls["mlflow"]),
+            findings=MonitorFindings(urls["monitor"], home.key("controller").read_text().strip()),
+            runner=ProcessRuns(home),
+            worklist=Worklist(home.root / "worklist.db"),
             before=keep,
             close=keys.close,
         )

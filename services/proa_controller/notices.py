@@ -48,9 +48,21 @@ REASONS: Final[Mapping[str, str]] = {
     "slot_freed": "GateGone",
     "revoked": "Revoked",
     "adopted": "Adopted",
+    "retraining_asked": "RetrainingAsked",
+    "retraining_held": "RetrainingHeld",
+    "retraining_started": "RetrainingStarted",
+    "retraining_judged": "RetrainingJudged",
+    "retraining_failed": "RetrainingFailed",
+    "retraining_withdrawn": "RetrainingWithdrawn",
+    "retraining_done": "RetrainingDone",
 }
 """Journal action → reason of its Event; refusals give their code."""
-_WARNINGS: Final = frozenset({"aborted", "refused", "undone", "put_back", "revoked", "held"})
+_WARNINGS: Final = frozenset(
+    {
+        *("aborted", "refused", "undone", "put_back", "revoked", "held"),
+        *("retraining_held", "retraining_failed"),
+    }
+)
 
 
 class Notices:

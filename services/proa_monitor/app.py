@@ -22,11 +22,16 @@ from proa.http.clock import parse_time, rfc3339
 from proa.http.faults import error_handlers
 from proa.http.serving import App
 from proa.ledger.keys import Key, KeyStore
+from proa_monitor.bad_answers import bad_routes
+from proa_monitor.finding_routes import finding_routes
 from proa_monitor.ingest import BODY_BYTES
 from proa_monitor.labelled import compare, labels_of
 from proa_monitor.monitor import Monitor
 from proa_monitor.overview import fleet_view, model_view
-from proa_monitor.windows import Track
+from proa_monitor.quality_view import quality_view
+from proa_monitor.skewing import skew_routes
+from proa_monitor.windows import Track, window_end
+from proa_monitor.wire import authorized, json_answer, number_of
 
 __all__ = ["monitor_app"]
 
@@ -52,8 +57,12 @@ def monitor_app(monitor: Monitor, keys: KeyStore, operations: Sequence[BaseRoute
         Route("/v1/models/{name}/report", doors.report, methods=["POST"]),
         Route("/v1/models/{name}/labels", doors.labels, methods=["POST"]),
         Route("/v1/models/{name}/truth", doors.truth),
+        Route("/v1/models/{name}/quality", doors.quality),
         Route("/v1/reports/{name}", doors.page),
         Route("/v1/requests", doors.requests),
+        *bad_routes(monitor.store, keys),
+        *skew_routes(monitor.store, monitor.findings, keys),
+        *finding_routes(monitor.findings, monitor.progress, monitor.reports, keys),
         *operations,
     ]
     return Starlette(routes=routes, exception_handlers=error_handlers("monitor", _log))
@@ -84,20 +93,20 @@ class _Doors:
             verdict = await ingest.take(body, may_replay=replay)
         if EMITTER in request.headers:
             ingest.report_drops(request.headers[EMITTER], request.headers.get(DROPPED, "0"))
-        return _json(verdict.to_wire())
+        return json_answer(verdict.to_wire())
 
     async def models(self, request: Request) -> Response:
         """Every model with its newest window. Right: `read`."""
         self._key(request, rights.READ)
-        return _json(fleet_view(self._monitor.windows, self._monitor.clock.now()))
+        return json_answer(fleet_view(self._monitor.windows, self._monitor.clock.now()))
 
     async def model(self, request: Request) -> Response:
         """Windows of one model, the newest first. Right: `read`."""
         self._key(request, rights.READ)
         name = request.path_params["name"]
-        count = _number(request, "windows", default=14, most=400)
+        count = number_of(request, "windows", default=14, most=400)
         windows, now = self._monitor.windows, self._monitor.clock.now()
-        return _json(model_view(name, self._tracks(name), windows.length, now, count=count))
+        return json_answer(model_view(name, self._tracks(name), windows.length, now, count=count))
 
     async def report(self, request: Request) -> Response:
         """Make an Evidently report. Right: `read`.
@@ -119,7 +128,7 @@ class _Doors:
         facts = await self._monitor.reports.make(track, window)
         url = request.url_for("page", name=facts.pop("name"))
         about = {"release": track.key.release, "track": track.key.track or None, "window": window}
-        return _json(facts | about | {"html_url": str(url)})
+        return json_answer(facts | about | {"html_url": str(url)})
 
     async def labels(self, request: Request) -> Response:
         """Take what came true: `{"labels": [{"request" or "entity", "value", "time"}]}`.
@@ -131,7 +140,7 @@ class _Doors:
         lines = [orjson.dumps(event) for event in labels_of(request.path_params["name"], body)]
         replay = key.may(rights.REPLAY) or key.may(rights.INTERNAL)
         verdict = await self._monitor.ingest.take(b"\n".join(lines), may_replay=replay)
-        return _json(verdict.to_wire())
+        return json_answer(verdict.to_wire())
 
     async def truth(self, request: Request) -> Response:
         """What later labels say of a champion's answers and a shadow's. Right: `read`.
@@ -150,7 +159,37 @@ class _Doors:
                 self._monitor.store.since(since, model=name), champion=sides[0], candidate=sides[1]
             )
         )
-        return _json(pairs.to_wire())
+        return json_answer(pairs.to_wire())
+
+    async def quality(self, request: Request) -> Response:
+        """How good a model's answers were, as far as that is known. Right: `read`; groups of
+        protected attributes only with `protected`.
+
+        Query: `window` (its end is the moment; the newest event's time by default), `release`,
+        `track`.
+        """
+        key = self._key(request, rights.READ)
+        name, query = request.path_params["name"], request.query_params
+        self._tracks(name)
+        try:
+            window = query.get("window")
+            moment = None if window is None else window_end(window)
+        except ValueError:
+            raise InvalidInput(
+                f"window = {query['window']!r:.40}: expected 2013-04-01 or 2013-04-01T10",
+                param="window",
+            ) from None
+        now = self._monitor.windows.latest[name][0] if moment is None else rfc3339(moment)
+        shown = await asyncio.to_thread(
+            quality_view,
+            self._monitor.quality,
+            name,
+            protected=key.may(rights.PROTECTED),
+            now=now,
+            release=query.get("release"),
+            track=query.get("track"),
+        )
+        return json_answer(shown)
 
     async def page(self, request: Request) -> Response:
         """A report's page. Right: `read`."""
@@ -169,12 +208,12 @@ class _Doors:
         query = request.query_params
         back = datetime.now(UTC) - timedelta(days=1)
         since = parse_time(query["since"], what="since") if "since" in query else back
-        limit = _number(request, "limit", default=_MOST_REQUESTS, most=_MOST_REQUESTS)
+        limit = number_of(request, "limit", default=_MOST_REQUESTS, most=_MOST_REQUESTS)
         found = await asyncio.to_thread(
             self._requests, rfc3339(since), query.get("model"), query.get("purpose")
         )
         ids = sorted(found)
-        return _json(
+        return json_answer(
             {
                 "since": rfc3339(since),
                 "count": len(ids),
@@ -195,9 +234,7 @@ class _Doors:
         }
 
     def _key(self, request: Request, right: str) -> Key:
-        key = self._keys.authenticate(request.headers.get("authorization"))
-        key.require(right)
-        return key
+        return authorized(self._keys, request, right)
 
     def _tracks(self, name: str) -> list[Track]:
         tracks = self._monitor.windows.of_model(name)
@@ -215,19 +252,6 @@ class _Doors:
             f"no event of {release or name} as {place or 'any track'} has come",
             code="unknown_release",
         )
-
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
-
-
-def _number(request: Request, name: str, *, default: int, most: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
-        raise InvalidInput(f"{name} = {text[:40]!r}: expected 1 to {most:,}", param=name)
-    return int(text)
 
 
 def _check_keys(asked: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -19,6 +19,14 @@
     _compaction_failures_total, _untracked_total, _windows_dropped_total, _spool_bytes,
     _spool_files_waiting, _segments, _last_compaction_timestamp_seconds, _unknown_releases
     proa_monitor_series, _series_left_out                       shown, and left out by the budget
+    proa_monitor_state_failures, _judging_ticks_failed, _findings_left_out     gauges: saves the
+                                  state database refused, looks that failed, observations beyond
+                                  what is kept of one release
+    proa_monitor_judging_judged, _unread, _skipped, _failed, _tokens_today,
+    _tokens_per_day, _budget_spent, _queued      gauges of the sampled judge, where
+                                  there is one
+
+What was judged (findings, quality, topics …) is listed in `signals.py`.
 
 M stands for model, release (`name/version`), digest (12 digits) and track. Counters of models are
 kept over restarts. There is a budget of series: families are filled in the order above and what
@@ -28,7 +36,7 @@ does not fit is left out, counted and logged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client.core import (
@@ -39,10 +47,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from proa_monitor.figures import Figures
 from proa_monitor.ingest import Ingest
+from proa_monitor.signals import signal_families
 from proa_monitor.store import EventStore
 from proa_monitor.traffic import LATENCY_SECONDS, Traffic
-from proa_monitor.windows import Track, Windows, window_end
+from proa_monitor.windows import Windows, window_end
 
 __all__ = ["MonitorCollector"]
 
@@ -56,17 +66,31 @@ class MonitorCollector(Collector):
 
     Args:
         budget: series shown at most, those about the monitor itself aside.
+        more: gauges of other parts, by name without `proa_monitor_`.
     """
 
-    def __init__(self, windows: Windows, ingest: Ingest, store: EventStore, *, budget: int) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        ingest: Ingest,
+        store: EventStore,
+        figures: Figures,
+        *,
+        budget: int,
+        more: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         self._windows, self._ingest, self._store = windows, ingest, store
+        self._figures, self._more = figures, more
         self._budget = budget
         self._left_out = 0
 
     def collect(self) -> Iterable[Metric]:
         """Every family."""
         used = left_out = 0
-        for family in (*self._models(), *self._newest_windows(), *self._events()):
+        judged = signal_families(
+            self._figures.releases(), self._figures.models(), writable=self._store.writable
+        )
+        for family in (*self._models(), *judged, *self._newest_windows(), *self._events()):
             room = max(0, self._budget - used)
             if len(family.samples) > room:
                 kept = _whole_series(family, room)
@@ -83,7 +107,7 @@ class MonitorCollector(Collector):
 
     def _models(self) -> Iterator[Metric]:
         tracks = list(self._windows)
-        totals: list[tuple[Labels, Traffic]] = [(_labels(t), t.total) for t in tracks]
+        totals: list[tuple[Labels, Traffic]] = [(t.key.labels, t.total) for t in tracks]
         counters: list[tuple[str, str, Callable[[Traffic], int]]] = [
             ("calls", "Calls of users and agents", lambda t: t.calls),
             ("errors", "Calls answered with 400 or more", lambda t: t.errors),
@@ -125,7 +149,7 @@ class MonitorCollector(Collector):
             name = track.newest
             if name is None:
                 continue
-            labels, window = _labels(track), track.windows[name]
+            labels, window = track.key.labels, track.windows[name]
             length = 3600 if len(name) > 10 else 86400
             start.add_metric(labels, window_end(name).timestamp() - length)
             calls.add_metric(labels, window.traffic.calls)
@@ -133,17 +157,17 @@ class MonitorCollector(Collector):
             drift = track.judge(name)
             if drift is None:
                 continue
-            enough.add_metric(labels, float(drift.figure is not None))
-            if drift.figure is not None:
-                ratio.add_metric(labels, drift.figure)
-            for feature in drift.features:
-                values.add_metric((*labels, feature.name), feature.rows)
-                if feature.psi is not None and feature.ratio is not None:
-                    psi.add_metric((*labels, feature.name), feature.psi)
-                    ratios.add_metric((*labels, feature.name), feature.ratio)
-                for bin_name, share in feature.odd.items():
-                    count = round(share * feature.rows)
-                    odd.add_metric((*labels, feature.name, bin_name), count)
+            enough.add_metric(labels, float(drift["figure"] is not None))
+            if drift["figure"] is not None:
+                ratio.add_metric(labels, drift["figure"])
+            for feature, judged in drift["features"].items():
+                values.add_metric((*labels, feature), judged["rows"])
+                if judged["psi"] is not None and judged["ratio"] is not None:
+                    psi.add_metric((*labels, feature), judged["psi"])
+                    ratios.add_metric((*labels, feature), judged["ratio"])
+                for bin_name, share in judged["odd"].items():
+                    count = round(share * judged["rows"])
+                    odd.add_metric((*labels, feature, bin_name), count)
         yield from (start, calls, rows, ratio, enough, psi, ratios, values, odd)
 
     def _events(self) -> Iterator[Metric]:
@@ -192,15 +216,12 @@ class MonitorCollector(Collector):
         ]
         for name, text, value in gauges:
             yield GaugeMetricFamily(f"proa_monitor_{name}", text, value=value)
+        for name, value in self._more().items():
+            yield GaugeMetricFamily(f"proa_monitor_{name}", name.replace("_", " "), value=value)
 
 
 def _gauge(name: str, text: str, *more: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=(*_MODEL, *more))
-
-
-def _labels(track: Track) -> tuple[str, ...]:
-    release, _, digest = track.key.release.partition("@sha256:")
-    return (track.key.model, release, digest[:12], track.key.track)
 
 
 def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,7 +16,6 @@ from proa.events.check import check_event, event_time
 from proa.events.event import Event
 from proa.http.clock import Clock, rfc3339
 from proa_monitor.store import EventStore
-from proa_monitor.windows import Windows
 
 __all__ = ["BODY_BYTES", "Ingest", "Verdict"]
 
@@ -51,6 +51,9 @@ class Verdict:
 class Ingest:
     """Checks, stores and counts events, in this order; what is counted is stored.
 
+    Args:
+        also: called with the events of each batch once they are stored; none of them may raise.
+
     Attributes:
         accepted: events by (model, type, purpose).
         rejected: lines by the key at fault.
@@ -58,8 +61,10 @@ class Ingest:
             event time and theirs lay more than 7 days back or 5 minutes ahead.
     """
 
-    def __init__(self, store: EventStore, windows: Windows, clock: Clock) -> None:
-        self._store, self._windows, self._clock = store, windows, clock
+    def __init__(
+        self, store: EventStore, clock: Clock, also: Sequence[Callable[[list[Event]], None]]
+    ) -> None:
+        self._store, self._clock, self._also = store, clock, also
         self.accepted: Counter[tuple[str, str, str]] = Counter()
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
@@ -132,6 +137,7 @@ class Ingest:
                 out.append(orjson.dumps(event)[:-1] + tail)
             else:
                 out.append(line.rstrip()[:-1] + tail)
+            event["ingested"] = ingested
         if fresh:
             self._store.append(b"".join(out), fresh)
             self._count(fresh)
@@ -140,9 +146,11 @@ class Ingest:
             self._store.close_file()
 
     def _count(self, fresh: dict[str, Event]) -> None:
-        self._windows.add(fresh.values())
+        events = list(fresh.values())
+        for take in self._also:
+            take(events)
         accepted = self.accepted
-        for event in fresh.values():
+        for event in events:
             labels = (event["model"], event["type"], event["purpose"])
             known = labels in accepted or len(accepted) < _LABELS
             accepted[labels if known else ("(other)", *labels[1:])] += 1

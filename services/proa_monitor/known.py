@@ -55,10 +55,10 @@ class KnownIds:
         self._ordered: list[IdFile] = []
         self._rows: OrderedDict[Path, _Rows] = OrderedDict()
 
-    def __contains__(self, event_id: str) -> bool:
+    def __contains__(self, event_id: object) -> bool:
         if event_id in self._open:
             return True
-        wanted = event_id.encode("ascii")
+        wanted = str(event_id).encode("ascii")
         return any(
             file.first <= wanted <= file.last and self._found(file, wanted)
             for file in self._ordered

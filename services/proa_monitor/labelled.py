@@ -1,8 +1,8 @@
 """Two releases' answers to the same calls, and what came true: a paired comparison.
 
 A shadow's event carries the request id of the user's call, so the champion's answer and the
-challenger's meet; a label joins them by request, or by entity: the latest call for that entity
-that is not younger than the label. What matches nothing, or one row of many, is counted out.
+challenger's meet; a label joins them by the rule of `proa.quality.join`. What matches nothing, or
+one row of many, is counted out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Final
 from proa.errors import InvalidInput
 from proa.events.event import Event, label_event
 from proa.ledger.tally import Sums
+from proa.quality.answered import entities_of, entity_word, truth_of, word_of
+from proa.quality.join import AnsweredCall, Calls, Label
 
 __all__ = ["Pairs", "compare", "labels_of"]
 
@@ -72,18 +74,14 @@ def compare(events: Iterable[Event], *, champion: str, candidate: str) -> Pairs:
 
 
 def _reckon(users: Mapping[str, Event], shadows: Mapping[str, Event], labels: list[Event]) -> Pairs:
-    by_entity = _by_entity(users)
+    truths, unmatched = Calls(map(_call, users.values())).truths(map(_label_of, labels))
+    request_of = {event["id"]: request for request, event in users.items()}
     found: dict[str, dict[int, Any]] = defaultdict(dict)
-    unmatched = 0
-    for label in sorted(labels, key=lambda one: str(one["time"])):
-        place = _place(label, users, by_entity)
-        if place is None:
-            unmatched += 1
-        else:
-            found[place[0]][place[1]] = label["value"]
+    for place, label in truths.items():
+        found[request_of[place.call]][place.row] = label.value
     pairs, total = Pairs(unmatched=unmatched), 0.0
     units: dict[str, tuple[int, float, float]] = {}
-    for request, rows in found.items():
+    for request, rows in sorted(found.items()):
         losses = [_losses(event[request], rows) for event in (users, shadows)]
         if losses[0] is None or losses[1] is None or losses[0][0] != losses[1][0]:
             pairs.unmatched += len(rows)
@@ -101,33 +99,14 @@ def _reckon(users: Mapping[str, Event], shadows: Mapping[str, Event], labels: li
     return pairs
 
 
-def _by_entity(users: Mapping[str, Event]) -> dict[str, list[tuple[str, str, int]]]:
-    """Entity → (time, request, row) of every call for it, in order."""
-    found: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-    for request, event in users.items():
-        entities = event["entity"] or ([event["unit"]] if event["unit"] else [])
-        for row, entity in enumerate(entities[: event["rows"]]):
-            found[str(entity)].append((event["time"], request, row))
-    for calls in found.values():
-        calls.sort()
-    return found
+def _call(event: Event) -> AnsweredCall:
+    entities = entities_of(event["rows"], event["entity"], event["unit"])
+    return AnsweredCall(event["id"], event["request"], event["time"], tuple(entities))
 
 
-def _place(
-    label: Event, users: Mapping[str, Event], by_entity: Mapping[str, list[tuple[str, str, int]]]
-) -> tuple[str, int] | None:
-    """Request and row that a label is the truth of."""
-    entity = label["entity"]
-    if label["request"] is not None:
-        event = users.get(label["request"])
-        if event is None:
-            return None
-        if event["rows"] == 1:
-            return label["request"], 0
-        known = [str(one) for one in event["entity"] or ()]
-        return (label["request"], known.index(str(entity))) if str(entity) in known else None
-    before = [call for call in by_entity.get(str(entity), ()) if call[0] <= label["time"]]
-    return (before[-1][1], before[-1][2]) if before else None
+def _label_of(event: Event) -> Label:
+    entity = None if event["entity"] is None else entity_word(event["entity"])
+    return Label(event["id"], event["request"], entity, event["time"], event["value"])
 
 
 def _losses(event: Event, rows: Mapping[int, Any]) -> tuple[str, float] | None:
@@ -144,20 +123,15 @@ def _losses(event: Event, rows: Mapping[int, Any]) -> tuple[str, float] | None:
 
 
 def _brier(probability: float, truth: Any) -> float:
-    return float((probability - _truth(truth)) ** 2)
-
-
-def _truth(value: Any) -> float:
-    if isinstance(value, str):
-        value = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}.get(value.lower(), value)
-    if value not in (0, 1):
-        raise ValueError(value)
-    return float(value)
+    came = truth_of("probability", truth)
+    if not isinstance(came, float):
+        raise ValueError(truth)
+    return float((probability - came) ** 2)
 
 
 _METRICS: Final[tuple[tuple[str, str, Callable[[Any, Any], float]], ...]] = (
     ("probability", "brier", _brier),
-    ("label", "accuracy", lambda label, truth: float(str(label) != str(truth))),
+    ("label", "accuracy", lambda label, truth: float(word_of(label) != word_of(truth))),
     ("prediction", "absolute_error", lambda value, truth: abs(float(value) - float(truth))),
 )
 

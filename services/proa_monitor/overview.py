@@ -60,17 +60,21 @@ def _release(track: Track, now: datetime, *, count: int, features: bool = False)
 
 def _window(track: Track, name: str, now: datetime, *, features: bool) -> dict[str, Any]:
     window, end = track.windows[name], window_end(name)
-    drift = track.judge(name)
-    judged = None if drift is None else drift.to_json()
+    judged = track.judge(name)
     if judged is not None and features and window.counts is not None:
-        for feature in track.reference.profile.features if track.reference.profile else ():
-            judged["features"][feature.name] |= {
+        watched = track.reference.profile.features if track.reference.profile else ()
+        counted = {
+            feature.name: {
                 "bins": list(feature.bins.names),
-                "counts": window.counts.features[feature.name],
+                "counts": list(window.counts.counts[feature.name]),
                 "reference": list(feature.counts),
             }
+            for feature in watched
+        }
+        found = judged["features"]
+        judged = judged | {"features": {n: found.get(n, {}) | c for n, c in counted.items()}}
     elif judged is not None:
-        del judged["features"]
+        judged = {key: value for key, value in judged.items() if key != "features"}
     return {
         "name": name,
         "end": rfc3339(end),

@@ -2,7 +2,8 @@
 
 Evidently takes seconds to import and holds hundreds of megabytes; here that ends with the job.
 The job reads the events itself, so nothing large passes through the monitor. It prints one JSON
-object: `{"rows", "reference_rows", "left_out": {feature: why}, "seconds"}`.
+object: `{"rows", "reference_rows", "left_out": {feature: why}, "seconds"}`. Asked for a finding, it
+puts the features that the finding names first, and of a slice's finding takes the slice's rows.
 
 Evidently sends usage statistics unless DO_NOT_TRACK is set (evidently/telemetry.py of 0.7.23); the
 page it writes carries all of its scripts, so it opens without a network.
@@ -13,9 +14,12 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from html import escape
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +28,7 @@ import orjson
 from proa.errors import NotFound, ProaError, Refused
 from proa.events.event import Event
 from proa.profile.observed import answer_values
-from proa.profile.reference import SAMPLE_NAME, Profile, parse_profile
+from proa.profile.reference import SAMPLE_NAME, Profile, WatchedFeature, parse_profile
 from proa.release.bundle import BundleStore
 from proa.release.reference import ReleaseRef
 from proa_monitor.segments import parse_line, read_segment, segment_folders
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _LEAST_ROWS: Final = 10
+_FEATURES: Final = 50
+"""On one page; each takes Evidently a tenth of a second and 60 kB."""
 _SEED: Final = 0
 
 
@@ -56,6 +62,7 @@ def _report(spec: Mapping[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     profile, reference = _reference(spec)
     current = _current(spec, profile)
+    reference, current = (_slice_of(spec, frame) for frame in (reference, current))
     if len(current) < _LEAST_ROWS:
         raise Refused(
             f"window {spec['window']} of {spec['release']} has {len(current)} rows: "
@@ -63,9 +70,11 @@ def _report(spec: Mapping[str, Any]) -> dict[str, Any]:
             code="not_enough_data",
         )
     left_out = _unusable(profile, reference, current)
-    kept = [f for f in profile.features if f.name not in left_out]
+    kept = [f for f in _in_order(spec, profile.features) if f.name not in left_out]
     if not kept:
         raise Refused("no feature can be compared: " + _listed(left_out), code="not_enough_data")
+    left_out |= {f.name: f"one of more than {_FEATURES} features" for f in kept[_FEATURES:]}
+    del kept[_FEATURES:]
     left_out |= _write_page(spec, kept, reference, current)
     return {
         "rows": len(current),
@@ -135,11 +144,53 @@ def _events(root: Path, spec: Mapping[str, Any]) -> Iterator[Event]:
         yield from (e for line in lines if (e := parse_line(line)) is not None and wanted(e))
 
 
+def _in_order(spec: Mapping[str, Any], features: Sequence[WatchedFeature]) -> list[WatchedFeature]:
+    """Features that the finding names first: its subject, then those in its evidence."""
+    finding = spec.get("finding") or {}
+    named = [finding.get("subject", "").rpartition("/")[2], *_texts(finding.get("evidence"))]
+    places = {name: place for place, name in reversed(list(enumerate(named)))}
+    return sorted(features, key=lambda feature: places.get(feature.name, len(named)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every key and every text of JSON, in order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _slice_of(spec: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the slice that the finding is about (`carrier=UA`, `carrier=UA/wind`), else all."""
+    subject = (spec.get("finding") or {}).get("subject", "").partition("/")[0]
+    column, _, value = subject.partition("=")
+    if not value or value == "(other)" or column not in frame:
+        return frame
+    chosen: pd.DataFrame = frame[frame[column].map(_text, na_action="ignore") == value]
+    return chosen.reset_index(drop=True)
+
+
+def _span(window: str) -> tuple[str, str]:
+    """Start and end of a window, as times of events compare: a day, an hour, `2013-04-01/P7D`."""
+    name, _, length = window.partition("/")
+    if not length:
+        return name, name + "\x7f"
+    days = timedelta(days=int(length.strip("PD")))
+    return name, (date.fromisoformat(name) + days).isoformat()
+
+
 def _wanted(spec: Mapping[str, Any]) -> Callable[[Event], bool]:
+    start, end = _span(spec["window"])
+
     def wanted(event: Event) -> bool:
         return (
             event["release"] == spec["release"]
-            and event["time"].startswith(spec["window"])
+            and start <= event["time"] < end
             and event["type"] in ("prediction", "answer")
             and event["purpose"] in ("user", "agent")
             and (spec["track"] is None or (event["track"] or "") == spec["track"])
@@ -198,8 +249,25 @@ def _write_page(
     out = Path(spec["out"])
     fresh = out.with_suffix(".tmp")
     page.save_html(str(fresh))
+    if spec.get("finding"):
+        text = fresh.read_text(encoding="utf-8")
+        fresh.write_text(_headed(text, spec), encoding="utf-8")
     fresh.replace(out)
     return left_out
+
+
+def _headed(page: str, spec: Mapping[str, Any]) -> str:
+    """The page with what was found above everything else."""
+    finding = spec["finding"]
+    title = " ".join(filter(None, (finding["type"].replace("_", " "), finding["subject"])))
+    about = (
+        f"{spec['release'].partition('@')[0]}, window {spec['window']}, since {finding['since']}"
+    )
+    inner = f"<b>{escape(title)}</b>: {escape(finding['message'])}<br>{escape(about)}"
+    head = f'<div style="margin:1em;font-family:sans-serif">{inner}</div>'
+    body = re.search("<body[^>]*>", page)
+    place = 0 if body is None else body.end()
+    return page[:place] + head + page[place:]
 
 
 def _run(
@@ -224,7 +292,9 @@ def _run(
             for frame in (current, reference)
         )
         metadata = {key: spec[key] for key in ("model", "release", "window")}
-        report = Report([DataDriftPreset(), DataSummaryPreset()], metadata=metadata)
+        columns = list(names)
+        presets = [DataDriftPreset(columns=columns), DataSummaryPreset(columns=columns)]
+        report = Report(presets, metadata=metadata)
         return report.run(now, then)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -13,13 +14,16 @@ from typing import Any, Final
 
 import orjson
 
-from proa.errors import Internal, LimitReached, NotFound, error_from_wire
+from proa.errors import Internal, LimitReached, NotFound, Refused, error_from_wire
+from proa.findings.finding import Finding
 from proa.http.ids import new_id
-from proa_monitor.windows import Track
+from proa_monitor.windows import Key, Track
 
 __all__ = ["Reports"]
 
 SAMPLE_ROWS: Final = 5000
+QUIET: Final = {"DO_NOT_TRACK": "1", "ITERATIVE_DO_NOT_TRACK": "1"}
+"""For every child that imports Evidently: else it sends usage statistics to its makers."""
 _SECONDS: Final = 300.0
 _KEPT: Final = 20
 _WAITING: Final = 4
@@ -50,6 +54,36 @@ class Reports:
             Refused: the release is not watched, or the window has too few rows.
             LimitReached: enough people are waiting for reports already.
         """
+        return await self._one_of(track.key, window, {})
+
+    async def of_finding(self, finding: Finding) -> dict[str, Any]:
+        """The same of the newest window that showed a finding, on a sample of its rows.
+
+        Features that the finding names come first; of a slice's finding only the slice's rows are
+        compared. The page says what was found.
+
+        Raises:
+            Refused: the finding is of no release, or as `make` says.
+            LimitReached: as `make` says.
+        """
+        if not finding.release:
+            raise Refused(
+                f"{finding.type} of {finding.model} is of no release: there is nothing to compare",
+                code="not_watched",
+            )
+        about = {
+            "id": finding.id,
+            "type": finding.type,
+            "subject": finding.subject,
+            "message": finding.message,
+            "since": finding.since,
+            # Groups of protected attributes are not everybody's to read.
+            "evidence": {} if finding.group == "fairness" else dict(finding.evidence),
+        }
+        key = Key(finding.model, finding.release, finding.track)
+        return await self._one_of(key, finding.window, about)
+
+    async def _one_of(self, key: Key, window: str, about: dict[str, Any]) -> dict[str, Any]:
         if self._waiting >= _WAITING:
             raise LimitReached(
                 f"{_WAITING} reports are under way already", hint="ask again in a minute"
@@ -58,11 +92,11 @@ class Reports:
         start = time.perf_counter()
         try:
             async with self._one:
-                name = f"{track.key.model}-{new_id()}.html"
-                facts = await self._run(track, window, self.folder / name)
+                name = f"{key.model}-{new_id()}.html"
+                facts = await self._run(key, window, about, self.folder / name)
         finally:
             self._waiting -= 1
-        self._thin(track.key.model)
+        self._thin(key.model)
         facts |= {"name": name, "path": str(self.folder / name)}
         return facts | {"seconds": round(time.perf_counter() - start, 3)}
 
@@ -77,20 +111,22 @@ class Reports:
             raise NotFound(f"no report is named {name!r:.100}", code="unknown_report")
         return path
 
-    async def _run(self, track: Track, window: str, out: Path) -> dict[str, Any]:
+    async def _run(self, key: Key, window: str, about: dict[str, Any], out: Path) -> dict[str, Any]:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         spec = {
             "events": str(self.events),
             "bundles": self.bundles,
-            "model": track.key.model,
-            "release": track.key.release,
-            "track": track.key.track,
+            "model": key.model,
+            "release": key.release,
+            "track": key.track,
             "window": window,
+            "finding": about,
             "rows": SAMPLE_ROWS,
             "out": str(out),
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "proa_monitor.report_job"),
+            env={**os.environ, **QUIET},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -42,18 +42,23 @@ class EventStore:
     Args:
         root: the folder `events`.
         file_bytes, file_seconds: a spool file is closed when it is this large or old.
+        above: new files get numbers above this one: of files that were counted and are gone.
+
+    Attributes:
+        writable: whether the disk took the newest events.
     """
 
-    def __init__(self, root: Path, *, file_bytes: int, file_seconds: float) -> None:
+    def __init__(self, root: Path, *, file_bytes: int, file_seconds: float, above: int = 0) -> None:
         self._lock = lock_folder(root, seconds=_LOCK_SECONDS)
         self.root, self.segments, self._spools = root, root / "segments", root / "spool"
         self._file_bytes, self._file_seconds = file_bytes, file_seconds
         self.known = KnownIds()
         self.compaction_failures = 0
         self.compacted_at: float | None = None
+        self.writable = True
         self._segments = segment_folders(self.segments)
         self._closed = self._recover()
-        last = max([0, *self._segments, *self._closed])
+        last = max([above, *self._segments, *self._closed])
         self._spool = EventSpool(self._spools, last + 1)
         self._more = asyncio.Event()
         self._on_close: Callable[[int], None] = lambda _: None
@@ -94,7 +99,9 @@ class EventStore:
         Raises:
             Unavailable: the disk refused; nothing of `data` is stored.
         """
+        self.writable = False
         self._spool.append(data)
+        self.writable = True
         self.known.add(ids)
 
     def close_file(self) -> int | None:
@@ -121,6 +128,14 @@ class EventStore:
                     pass
             folders.append(self._segments[number])
         yield from _parsed(_child_lines(folders, None, model), model)
+
+    def newest(self, model: str) -> Iterator[list[Event]]:
+        """Events of a model in lists, those of the open file first, then file by file back."""
+        open_file = self._spool.number
+        yield from _parsed(whole_lines(spool_file(self._spools, open_file)), model)
+        for number in reversed(self.numbers):
+            if number != open_file:
+                yield from self.events_of([number], model=model)
 
     def since(self, since: str, *, model: str) -> Iterator[Event]:
         """Whole events of a model ingested at `since` or later, those of the open file included."""

@@ -1,27 +1,42 @@
-"""What each release met per day or hour of event time, and how far that is from its reference.
+"""What each release met per day or hour of event time, as states that can be merged.
 
-State is bounded: so many releases, so many windows each; what is beyond is counted, stays in the
-segments, and is said in `/metrics`.
+State is bounded: so many releases, so many windows each, sketches in the newest of them alone; what
+is beyond is counted, stays in the segments, and is said in `/metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 from proa.events.event import Event
-from proa.profile.drift import WindowDrift
-from proa.profile.window import WindowCounts
 from proa_monitor.references import Reference
 from proa_monitor.traffic import Traffic
+from proa_monitor.window_parts import Parts
 
-__all__ = ["Key", "Length", "Track", "Window", "Windows", "window_end", "window_name"]
+__all__ = [
+    "Key",
+    "Length",
+    "Track",
+    "Window",
+    "Windows",
+    "names_before",
+    "window_end",
+    "window_name",
+    "window_start",
+]
 
-SCHEMA_VERSION: Final = 1
-_TRACKS: Final = 500
-_WINDOWS: Final = 400
+TRACKS: Final = 500
+WINDOWS: Final = 400
+"""Windows of a track."""
+WHOLE: Final = 14
+"""The newest windows of a track, which keep their sketches."""
+_ANSWERS: Final = 20_000
+"""Answers that later feedback can still be put to the release of."""
+_OTHER_PURPOSES: Final = frozenset({"gate", "judge", "shadow"})
 
 Length = Literal["day", "hour"]
 _NAME_CHARACTERS: Final[dict[Length, int]] = {"day": 10, "hour": 13}
@@ -34,14 +49,45 @@ class Key(NamedTuple):
     release: str
     track: str
 
+    @property
+    def labels(self) -> tuple[str, str, str, str]:
+        """Model, release, the digest's first 12 digits and track, as `/metrics` names them."""
+        release, _, digest = self.release.partition("@sha256:")
+        return (self.model, release, digest[:12], self.track)
+
 
 @dataclass(slots=True)
 class Window:
-    """One stretch of event time. `counts` is None when the release is not watched."""
+    """One stretch of event time.
+
+    Attributes:
+        events: how many were counted here: with `Parts.marks` what a judgement was made of.
+        parts: everything that judges look at.
+        unsaved: whether it changed since it was last written down.
+    """
 
     traffic: Traffic = field(default_factory=Traffic)
-    counts: WindowCounts | None = None
-    judged: tuple[int, WindowDrift] | None = None
+    events: int = 0
+    parts: Parts = field(default_factory=Parts)
+    unsaved: bool = True
+    drift: tuple[str, dict[str, Any]] | None = None
+    kept_still: tuple[str, Parts] | None = None
+
+    @property
+    def counts(self) -> Any:
+        """`WindowState` of the features; None when the release is not watched."""
+        return self.parts.counts
+
+    @property
+    def version(self) -> str:
+        """Changes whenever what is counted here does; the same for the same events."""
+        return f"{self.events}:{self.parts.marks}"
+
+    def still(self, reference: Reference) -> Parts:
+        """The parts without sketches, as a value that other threads may read; made once."""
+        if self.kept_still is None or self.kept_still[0] != self.version:
+            self.kept_still = (self.version, self.parts.still(reference, thin=True))
+        return self.kept_still[1]
 
 
 @dataclass(slots=True)
@@ -52,6 +98,7 @@ class Track:
         total: over all windows, those no longer held included.
         windows: by name (`2013-04-01` or `2013-04-01T10`), in no order.
         dropped: windows no longer held.
+        changes: grows whenever a window changes.
     """
 
     key: Key
@@ -60,6 +107,7 @@ class Track:
     total: Traffic = field(default_factory=Traffic)
     windows: dict[str, Window] = field(default_factory=dict)
     dropped: int = 0
+    changes: int = 0
 
     @property
     def newest(self) -> str | None:
@@ -70,22 +118,23 @@ class Track:
         """The window of that name, made when missing."""
         window = self.windows.get(name)
         if window is None:
-            profile = self.reference.profile
-            window = Window(counts=None if profile is None else WindowCounts.of(profile))
+            window = Window(parts=Parts.of(self.reference))
             self.windows[name] = window
-            if len(self.windows) > _WINDOWS:
+            if len(self.windows) > WINDOWS:
                 del self.windows[min(self.windows)]
                 self.dropped += 1
+            if len(self.windows) > WHOLE:
+                self.windows[sorted(self.windows)[-WHOLE - 1]].parts.thin()
         return window
 
-    def judge(self, name: str) -> WindowDrift | None:
-        """The drift of a window; None when the release is not watched."""
-        window, rule = self.windows[name], self.reference.rule
-        if window.counts is None or rule is None:
+    def judge(self, name: str) -> dict[str, Any] | None:
+        """How far a window is from its reference; None when the release is not watched."""
+        window, judge = self.windows[name], self.reference.judge
+        if window.counts is None or judge is None:
             return None
-        if window.judged is None or window.judged[0] != window.counts.rows:
-            window.judged = (window.counts.rows, rule.judge(window.counts))
-        return window.judged[1]
+        if window.drift is None or window.drift[0] != window.version:
+            window.drift = (window.version, judge.figures(name, window.counts))
+        return window.drift[1]
 
 
 class Windows:
@@ -94,6 +143,12 @@ class Windows:
     Args:
         length: of a window, by event time in UTC.
         reference_of: asked once per release, and again while its bundle is unknown.
+
+    Attributes:
+        latest: by model, the greatest event time of users' calls, labels and feedback, and when
+            that one came.
+        answers: of the newest answers, request to release and track.
+        before_change: called with key and name before a window changes.
     """
 
     def __init__(self, length: Length, reference_of: Callable[[str], Reference]) -> None:
@@ -101,28 +156,35 @@ class Windows:
         self._reference_of = reference_of
         self.tracks: dict[Key, Track] = {}
         self.untracked = 0
+        self.latest: dict[str, tuple[str, str]] = {}
+        self.answers: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._aside: dict[tuple[Key, str], Track] = {}
+        self.before_change: Callable[[Key, str], None] = lambda key, name: None
 
     def add(self, events: Iterable[Event]) -> None:
-        """Count stored predictions and answers of users and agents."""
+        """Count stored events of users and agents, and what was said of them later."""
         characters = _NAME_CHARACTERS[self.length]
         groups: dict[tuple[Key, str], list[Event]] = {}
         for event in events:
-            if event["type"] not in ("prediction", "answer"):
-                continue
-            if event["purpose"] in ("gate", "judge", "shadow"):
-                continue
-            key = Key(event["model"], event["release"], event["track"] or "")
-            groups.setdefault((key, event["time"][:characters]), []).append(event)
+            key = self._place(event)
+            if key is not None:
+                groups.setdefault((key, event["time"][:characters]), []).append(event)
         for (key, name), group in groups.items():
             track = self._track(key, group[0]["kind"])
             if track is None:
                 self.untracked += len(group)
                 continue
-            track.total.add(group)
+            calls = [e for e in group if e["type"] in ("prediction", "answer")]
+            self.before_change(key, name)
+            track.total.add(calls)
             window = track.window(name)
-            window.traffic.add(group)
-            if window.counts is not None and track.reference.profile is not None:
-                window.counts.add(track.reference.profile, group)
+            window.traffic.add(calls)
+            window.events += len(group)
+            window.parts.add(track.reference, group, calls)
+            window.unsaved = True
+            track.changes += 1
+            if window.parts.waits:
+                self._aside[key, name] = track
 
     def unknown(self) -> list[str]:
         """Releases whose bundle was not in the store when they were last asked for."""
@@ -138,8 +200,8 @@ class Windows:
         for track in adopted:
             track.reference = reference
             for window in track.windows.values():
-                profile = reference.profile
-                window.counts = None if profile is None else WindowCounts.of(profile)
+                window.parts, window.unsaved = Parts.of(reference), True
+            track.changes += 1
         return adopted if reference.profile is not None else []
 
     def backfill(self, counted: Windows) -> None:
@@ -150,49 +212,70 @@ class Windows:
                 continue
             for name, window in theirs.windows.items():
                 here = mine.windows.get(name)
-                if here is not None and here.counts is not None and window.counts is not None:
-                    here.counts = here.counts.merge(window.counts)
-                    here.judged = None
+                if here is not None:
+                    here.parts, here.unsaved = here.parts.merge(window.parts), True
+            mine.changes += 1
 
     def of_model(self, model: str) -> list[Track]:
         """Tracks of a model, the newest release first."""
         tracks = [track for track in self.tracks.values() if track.key.model == model]
         return sorted(tracks, key=lambda track: track.total.last, reverse=True)
 
+    @property
+    def models(self) -> list[str]:
+        return sorted({key.model for key in self.tracks})
+
     def __iter__(self) -> Iterator[Track]:
         return iter(self.tracks.values())
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "length": self.length,
-            "untracked": self.untracked,
-            "tracks": [_track_json(track) for track in self.tracks.values()],
-        }
+    def settle(self) -> None:
+        """Count what was put aside for later: cheap work done in larger pieces."""
+        aside, self._aside = self._aside, {}
+        for (_, name), track in aside.items():
+            if name in track.windows:
+                track.windows[name].parts.settle(track.reference)
 
-    def restore(self, value: Mapping[str, Any]) -> bool:
-        """Take over what `to_json` wrote; False, and nothing happens, when it does not fit.
+    def reference(self, release: str) -> Reference:
+        """The reference of a release, as its tracks have it."""
+        known = (t.reference for t in list(self.tracks.values()) if t.key.release == release)
+        return next(known, None) or self._reference_of(release)
 
-        It does not fit when windows are counted in another length or in other bins than the
-        bundle store holds now.
-        """
-        if (value["schema_version"], value["length"]) != (SCHEMA_VERSION, self.length):
-            return False
-        tracks = {}
-        for saved in value["tracks"]:
-            track = _track_from(saved, self._reference_of(saved["key"][1]))
-            if track is None:
-                return False
-            tracks[track.key] = track
-        self.tracks, self.untracked = tracks, value["untracked"]
-        return True
+    def forget(self) -> None:
+        """As if nothing had come."""
+        self.tracks.clear()
+        self.latest.clear()
+        self.answers.clear()
+        self.untracked = 0
+
+    def _place(self, event: Event) -> Key | None:
+        """Whose window an event belongs to; None for what is in no window."""
+        kind = event["type"]
+        if event["purpose"] in _OTHER_PURPOSES:
+            return None
+        if kind != "judgement":  # those are made here, of answers that came before
+            latest = self.latest.get(event["model"])
+            if latest is None or event["time"] > latest[0]:
+                self.latest[event["model"]] = (event["time"], event["ingested"])
+        if kind == "answer":
+            self._remember(event)
+        if kind in ("prediction", "answer"):
+            return Key(event["model"], event["release"], event["track"] or "")
+        if event["kind"] != "llm" or kind == "label":
+            return None
+        release, track = event["release"], event["track"]
+        if release is None or track is None:
+            release, track = self.answers.get(event["request"] or "", (release, track))
+        return None if release is None else Key(event["model"], release, track or "")
+
+    def _remember(self, event: Event) -> None:
+        self.answers[event["request"]] = (event["release"], event["track"] or "")
+        if len(self.answers) > _ANSWERS:
+            self.answers.popitem(last=False)
 
     def _track(self, key: Key, kind: str) -> Track | None:
         track = self.tracks.get(key)
-        if track is None and len(self.tracks) < _TRACKS:
-            known = (t.reference for t in self.tracks.values() if t.key.release == key.release)
-            reference = next(known, None) or self._reference_of(key.release)
-            track = self.tracks[key] = Track(key, kind, reference)
+        if track is None and len(self.tracks) < TRACKS:
+            track = self.tracks[key] = Track(key, kind, self.reference(key.release))
         return track
 
 
@@ -208,40 +291,13 @@ def window_end(name: str) -> datetime:
     return datetime.fromisoformat(f"{name}T00:00:00+00:00") + timedelta(days=1)
 
 
-def _track_json(track: Track) -> dict[str, Any]:
-    profile = track.reference.profile
-    return {
-        "key": list(track.key),
-        "kind": track.kind,
-        "profile": None if profile is None else profile.digest,
-        "total": track.total.to_json(),
-        "dropped": track.dropped,
-        "windows": {
-            name: {
-                "traffic": window.traffic.to_json(),
-                "counts": None if window.counts is None else window.counts.to_json(),
-            }
-            for name, window in track.windows.items()
-        },
-    }
+def window_start(name: str) -> datetime:
+    """The first moment of a window."""
+    hours = name if len(name) == _NAME_CHARACTERS["hour"] else f"{name}T00"
+    return datetime.fromisoformat(f"{hours}:00:00+00:00")
 
 
-def _track_from(saved: Mapping[str, Any], reference: Reference) -> Track | None:
-    profile = reference.profile
-    if saved["profile"] != (None if profile is None else profile.digest):
-        return None
-    windows: Sequence[tuple[str, Mapping[str, Any]]] = list(saved["windows"].items())
-    return Track(
-        Key(*saved["key"]),
-        saved["kind"],
-        reference,
-        Traffic.from_json(saved["total"]),
-        {
-            name: Window(
-                Traffic.from_json(window["traffic"]),
-                None if window["counts"] is None else WindowCounts.from_json(window["counts"]),
-            )
-            for name, window in windows
-        },
-        saved["dropped"],
-    )
+def names_before(name: str, length: Length, count: int) -> list[str]:
+    """The names of the windows of the same hour of the week, oldest first."""
+    start = window_start(name)
+    return [window_name(start - timedelta(weeks=k), length) for k in range(count, 0, -1)]

@@ -44,12 +44,25 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--monitor", default="none", help="http://host:port, or none: no events")
     parser.add_argument("--features", default="none", help="the feature server's URL, or none")
     parser.add_argument("--key-file", help="a key with the right `events`, for the monitor")
+    parser.add_argument(
+        "--reasons-share",
+        type=_share,
+        default=0.0,
+        help="share of answers whose event gets reasons; more than 0 costs 80 MiB for shap",
+    )
     parser.add_argument("--max-rows", type=int, default=10_000, help="rows of one request")
     parser.add_argument("--drain-seconds", type=float, default=20.0)
     parser.add_argument("--linger-seconds", type=float, default=0.5)
     parser.add_argument("--fault-delay-ms", type=float, default=0.0, help="tests only")
     parser.add_argument("--fault-error-ratio", type=float, default=0.0, help="tests only")
     return parser.parse_args(argv)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
 
 
 def _key(path: str | None) -> str:
@@ -123,7 +136,15 @@ class Process:
         except Exception as error:
             raise Internal(f"release {ref.short} cannot be loaded: {error!r}") from error
         features, sink = self._features(loaded.spec), self._sink(metrics)
-        predictor = Predictor(loaded, features=features, sink=sink, clock=WallClock())
+        predictor = Predictor(
+            loaded,
+            features=features,
+            sink=sink,
+            clock=WallClock(),
+            reasons_share=asked.reasons_share,
+        )
+        # before the emitter is closed: what waits for its reasons is sent with it
+        self._closing.push_async_callback(asyncio.to_thread, predictor.close)
         reader = Reader(
             loaded.spec,
             outputs=output_names(loaded.spec),

@@ -13,6 +13,7 @@ from proa.http.caller import Caller
 from proa.http.clock import Clock
 from proa.release.scoring import checked
 from proa_predictor.answer import Answer
+from proa_predictor.kept_reasons import KeptReasons
 from proa_predictor.loading import Loaded
 from proa_predictor.question import Question
 from proa_predictor.reasons import Explainer
@@ -43,10 +44,17 @@ class Predictor:
     Args:
         features: None when this process was started without a feature server.
         sink: None to write no events.
+        reasons_share: the share of users' answers whose event gets reasons unasked, 0 … 1.
     """
 
     def __init__(
-        self, loaded: Loaded, *, features: Features | None, sink: Sink | None, clock: Clock
+        self,
+        loaded: Loaded,
+        *,
+        features: Features | None,
+        sink: Sink | None,
+        clock: Clock,
+        reasons_share: float = 0.0,
     ) -> None:
         self.loaded = loaded
         self._spec = loaded.spec
@@ -56,6 +64,14 @@ class Predictor:
         self._sink = sink
         self._clock = clock
         self._release = str(loaded.ref)
+        self._kept: KeptReasons | None = None
+        if sink is not None and reasons_share > 0 and self._spec.explainer == "shap":
+            self._kept = KeptReasons(self._explainer, reasons_share, sink.emit)
+
+    def close(self) -> None:
+        """Send the events that wait for their reasons."""
+        if self._kept is not None:
+            self._kept.close()
 
     async def answer(self, question: Question, caller: Caller) -> Answer:
         """Answer a question.
@@ -95,29 +111,31 @@ class Predictor:
             return
         entity = self._entity(question) if question is not None and answer is not None else None
         ages = answer.ages if answer is not None else None
-        self._sink.emit(
-            prediction_event(
-                request=caller.request,
-                model=self.loaded.ref.name,
-                release=self._release,
-                track=caller.track,
-                rows=0 if question is None or answer is None else question.rows,
-                inputs={} if answer is None else answer.inputs,
-                outputs={} if answer is None else answer.outputs,
-                latency_ms=latency_ms,
-                status=status,
-                purpose=caller.purpose,
-                entity=entity,
-                reasons=None if answer is None else answer.reasons,
-                features=None if ages is None else {v: {"age_seconds": a} for v, a in ages.items()},
-                team=caller.team,
-                feature=caller.feature,
-                unit=caller.unit,
-                variant=caller.variant,
-                trace=caller.trace,
-                time=_event_time(caller),
-            )
+        event = prediction_event(
+            request=caller.request,
+            model=self.loaded.ref.name,
+            release=self._release,
+            track=caller.track,
+            rows=0 if question is None or answer is None else question.rows,
+            inputs={} if answer is None else answer.inputs,
+            outputs={} if answer is None else answer.outputs,
+            latency_ms=latency_ms,
+            status=status,
+            purpose=caller.purpose,
+            entity=entity,
+            reasons=None if answer is None else answer.reasons,
+            features=None if ages is None else {v: {"age_seconds": a} for v, a in ages.items()},
+            team=caller.team,
+            feature=caller.feature,
+            unit=caller.unit,
+            variant=caller.variant,
+            trace=caller.trace,
+            attributes=None if question is None or answer is None else question.attributes,
+            time=_event_time(caller),
         )
+        unexplained = answer is not None and answer.reasons is None
+        if self._kept is None or not unexplained or not self._kept.take(event, event["inputs"]):
+            self._sink.emit(event)
 
     def _entity(self, question: Question) -> list[Any] | None:
         """The entity column's values, else the only key's, else objects of all keys."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from proa.errors import InvalidInput
 from proa.release.manifest import ClassicSpec
 from proa.release.scoring import columns_of_rows
+from proa_predictor.attributes import attributes_of
 
 __all__ = ["Question", "Reader"]
 
@@ -41,6 +42,7 @@ class Question:
         explain: whether reasons are wanted.
         id: the client's own id, sent back in an infer answer.
         wanted: outputs an infer request named; empty for all.
+        attributes: protected attribute to n values; the event has them, the model never.
     """
 
     rows: int
@@ -49,6 +51,7 @@ class Question:
     explain: bool = False
     id: str | None = None
     wanted: tuple[str, ...] = ()
+    attributes: dict[str, list[Any]] | None = None
 
 
 class Reader:
@@ -89,13 +92,16 @@ class Reader:
             if name in found:
                 raise InvalidInput(f"inputs name {name!r} twice", code="wrong_shape", param=name)
             found[name] = values
-        explain = _flag(body.get("parameters"), "explain")
+        parameters = body.get("parameters")
+        explain = _flag(parameters, "explain")
         wanted = self._wanted(body["outputs"]) if "outputs" in body else ()
         identity = body.get("id")
         if identity is not None and type(identity) is not str:
             raise _wrong("id", identity, "a string")
         question = self._question(found, explain or _REASONS in wanted)
         question.id, question.wanted = identity, wanted
+        if type(parameters) is dict and "attributes" in parameters:
+            question.attributes = attributes_of(parameters["attributes"], question.rows)
         return question
 
     def _tensor(self, number: int, tensor: Any) -> tuple[str, list[Any]]:
@@ -144,18 +150,25 @@ class Reader:
         return tuple(str(name) for name in names)
 
     def predict(self, body: Mapping[str, Any]) -> Question:
-        """Read `{"rows": [{column: value}] | "entities": [{key: value}], "explain": bool}`.
+        """Read `{"rows": [{column: value}] | "entities": [{key: value}], "explain": bool,
+        "attributes": {name: [value]}}`.
 
         Raises:
             InvalidInput: names row, column, value and what was expected.
         """
-        unknown = body.keys() - {"rows", "entities", "explain"}
+        unknown = body.keys() - {"rows", "entities", "explain", "attributes"}
         if unknown:
             name = sorted(unknown)[0]
-            raise InvalidInput(f"{name!r}: expected rows or entities, and explain", param=name)
+            raise InvalidInput(
+                f"{name!r}: expected rows or entities, and explain, attributes", param=name
+            )
         if ("rows" in body) == ("entities" in body):
             raise InvalidInput("expected either rows or entities", param="rows")
-        explain = _flag(body, "explain")
+        question = self._plain(body, _flag(body, "explain"))
+        question.attributes = attributes_of(body.get("attributes"), question.rows)
+        return question
+
+    def _plain(self, body: Mapping[str, Any], explain: bool) -> Question:
         if "rows" in body:
             rows = _list(body["rows"])
             self._check_count(len(rows))

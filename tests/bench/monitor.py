@@ -1,4 +1,4 @@
-"""The monitor and the emitter: `make bench-monitor`.
+"""The monitor, its judges and the emitter: `make bench-monitor`.
 
 Events of one row with 15 inputs and a reference profile, in batches of 500 as the emitter sends
 them. The peer is what cannot be done without: decoding the same lines with orjson and writing
@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import orjson
 from proa.events.emitter import Emitter
 from proa.events.event import prediction_event
 from proa.http.ids import new_id
+from tests.bench import _monitor_language, _monitor_quality, _monitor_statistics, _monitor_year
 from tests.bench.rows import Row, finish
 from tests.processes import Processes, free_port
 from tests.services.monitor.monitored import Home, Monitor, prediction
@@ -33,13 +35,19 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
+    return finish("monitor", _rows())
+
+
+def _rows() -> Iterator[Row]:
+    """The process first, then what its judges are worth."""
     with tempfile.TemporaryDirectory() as folder:
         processes = Processes(Path(folder))
         try:
-            rows = list(_measure(Path(folder), processes))
+            yield from _measure(Path(folder), processes)
         finally:
             processes.close()
-    return finish("monitor", rows)
+    for part in (_monitor_statistics, _monitor_quality, _monitor_language, _monitor_year):
+        yield from part.rows()
 
 
 def _measure(folder: Path, processes: Processes) -> list[Row]:

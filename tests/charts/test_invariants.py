@@ -458,3 +458,13 @@ def test_the_engines_container(case: render.Case) -> None:
     else:
         assert env["HF_HUB_OFFLINE"]["value"] == "1"
     assert math.isclose(float(stall), case.values.get("health", {}).get("stallSeconds", 180))
+
+
+@EACH
+def test_libraries_that_count_their_users_are_told_not_to(case: render.Case) -> None:
+    counting = r"proa-(monitor|mlflow)|vllm"  # a test of Helm loads no such library
+    for owner, pod in render.pods(render.objects(case)):
+        for container in render.containers(pod):
+            if owner["kind"] != "Pod" and re.search(counting, container["image"]):
+                quiet = {item["name"]: item.get("value") for item in container.get("env", [])}
+                assert quiet.get("DO_NOT_TRACK") in ("1", "true"), where(owner)

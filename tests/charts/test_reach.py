@@ -31,6 +31,7 @@ def installed() -> list[tuple[str, Object]]:
         "postgres": {"existingSecret": "", "bundled": True},
         "prometheus": {"bundled": True},
         "features": {"enabled": True, "existingClaim": "feast"},
+        "monitor": {"judge": {"engine": "judge-7b"}},
     }
     there = {"platform": {"namespace": SYSTEM}}
     features = {"platform": {"features": "http://proa-features.proa-system.svc:8080"}}
@@ -139,6 +140,7 @@ ALLOWED = {
     ("controller", "postgres", "postgres"),
     ("controller", "monitor", "http"),
     ("monitor", "postgres", "postgres"),
+    ("monitor", "gateway", "engine"),  # the sampled judge of answers
     ("mlflow", "postgres", "postgres"),
     ("migrate", "postgres", "postgres"),
     *(("prometheus", part, "metrics") for part in ("gateway", "controller", "monitor")),

@@ -96,13 +96,16 @@ def test_a_field_that_is_not_there_is_found(
     assert says in done.stdout + done.stderr
 
 
-def test_a_dashboard_is_given_to_the_operator_or_the_sidecar() -> None:
+def test_dashboards_are_given_to_the_operator_or_the_sidecar() -> None:
     by_name = {str(case): case for case in CASES}
+    boards = {path.stem for path in (render.CHARTS / "proa/dashboards").glob("*.json")}
     operator = render.kinds(render.objects(by_name["proa-http-route"]), UNKNOWN)
-    assert len(operator) == 1
-    assert yaml.safe_load(operator[0]["spec"]["json"])["panels"]
-    sidecar = render.one(render.objects(by_name["proa-least"]), "ConfigMap", "proa-fleet-dashboard")
-    assert yaml.safe_load(sidecar["data"]["fleet.json"])["panels"]
+    assert {item["metadata"]["name"] for item in operator} == {f"proa-{name}" for name in boards}
+    assert all(yaml.safe_load(item["spec"]["json"])["panels"] for item in operator)
+    least = render.objects(by_name["proa-least"])
+    for name in boards:
+        sidecar = render.one(least, "ConfigMap", f"proa-{name}-dashboard")
+        assert yaml.safe_load(sidecar["data"][f"{name}.json"])["panels"]
 
 
 @pytest.mark.parametrize("chart", render.NAMES)

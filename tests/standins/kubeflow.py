@@ -214,6 +214,19 @@ class Kubeflow:
         self.runs[made["run_id"]] = made
         return made
 
+    def _run_service_list_runs(self, query: Any, body: Any) -> Any:
+        wanted = [p["stringValue"] for p in json.loads(query["filter"])["predicates"]]
+        found = [
+            self._run_service_get_run({}, None, key)
+            for key, run in self.runs.items()
+            if run["experiment_id"] == query["experiment_id"] and run["display_name"] in wanted
+        ]
+        return {"runs": found} if found else {}
+
+    def _run_service_terminate_run(self, query: Any, body: Any, run: str) -> Any:
+        self.script = [{"state": "CANCELED"}]
+        return {}
+
     def _run_service_get_run(self, query: Any, body: Any, run: str) -> Any:
         if run not in self.runs:
             raise RefusedRequest(404, f"Run {run} not found")

@@ -1,4 +1,5 @@
-{{/* Alerts and the queries they need; every alert has a section in RUNBOOKS.md. */}}
+{{/* Alerts and the queries they need; every alert has a section in RUNBOOKS.md. Those on models and
+     on the monitor are files/model-rules.yaml, made from proa.findings.alerts: `proa rules`. */}}
 {{- define "proa.rules" -}}
 {{- $m := .Values.monitoring }}
 {{- $here := printf "namespace=%q" .Release.Namespace }}
@@ -28,21 +29,12 @@
 {{- $alerts = append $alerts (dict "name" "ProaBudgetNear" "for" "5m" "severity" "warning"
   "expr" (printf "max by (namespace, team) (proa_gateway_budget_used_ratio{%s}) > %v" $here $m.budgetNear)
   "summary" "Team {{ $labels.team }} has used {{ $value | humanizePercentage }} of its budget") }}
-{{- $alerts = append $alerts (dict "name" "ProaCallsFail" "for" "5m" "severity" "critical"
-  "expr" (printf "sum by (namespace, model) (rate(proa_gateway_calls_total{door=\"user\",status=~\"5..\",%s}[5m])) / sum by (namespace, model) (rate(proa_gateway_calls_total{door=\"user\",%s}[5m])) > 0.05" $here $here)
-  "summary" "{{ $value | humanizePercentage }} of the calls of {{ $labels.model }} fail") }}
 {{- $alerts = append $alerts (dict "name" "ProaGatewayDown" "for" "2m" "severity" "critical"
   "expr" (printf "absent(proa_gateway_routes_generation{%s})" $here)
   "summary" "No gateway is seen") }}
 {{- $alerts = append $alerts (dict "name" "ProaLedgerBehind" "for" "10m" "severity" "warning"
   "expr" (printf "max by (namespace, pod) (proa_gateway_spool_backlog_bytes{%s}) > 6.7108864e+07" $here)
   "summary" "Calls wait in {{ $labels.pod }} for the ledger") }}
-{{- $alerts = append $alerts (dict "name" "ProaEventsLost" "for" "0m" "severity" "warning"
-  "expr" (printf "sum by (namespace) (increase(proa_monitor_emitter_dropped_total{%s}[15m])) > 0" $here)
-  "summary" "Services dropped events: windows and drift miss them") }}
-{{- $alerts = append $alerts (dict "name" "ProaDrift" "for" "15m" "severity" "info"
-  "expr" (printf "max by (namespace, model, release) (proa_drift_ratio{%s}) > 1" $here)
-  "summary" "{{ $labels.release }} sees other data than it was made with") }}
 groups:
   - name: {{ .Release.Name }}.{{ .Release.Namespace }}
     rules:
@@ -56,4 +48,6 @@ groups:
           summary: {{ .summary | quote }}
           runbook_url: {{ printf "%s%s" $m.runbookBase (lower .name) | quote }}
       {{- end }}
+{{- $models := .Files.Get "files/model-rules.yaml" | replace "__NAMESPACE__" .Release.Namespace | replace "__RUNBOOKS__" $m.runbookBase | fromYaml }}
+  {{- toYaml $models.groups | nindent 2 }}
 {{- end }}

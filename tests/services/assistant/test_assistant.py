@@ -12,7 +12,7 @@ import pytest
 from proa.http import headers as names
 from proa.http.ids import new_id
 from tests.processes import Processes, Started, answers, wait_until
-from tests.services.assistant.conftest import IDENTITY, MODEL, Bundled, Collector, World
+from tests.services.assistant.conftest import DOCUMENTS, IDENTITY, MODEL, Bundled, Collector, World
 
 CALLER = {
     names.TRACK: "challenger",
@@ -74,6 +74,11 @@ def test_an_answer_has_its_citations_and_its_event(
     assert [item["id"] for item in event["retrieved"]] == [c["id"] for c in proa["citations"]]
     assert (event["track"], event["purpose"], event["team"]) == ("challenger", "gate", "docs")
     assert event["trace"] == "0af7651916cd43dd8448eb211c80319c"
+    retrieval = bundled.manifest.llm.retrieval if bundled.manifest.llm is not None else None
+    assert retrieval is not None
+    assert event["embeddings"]["embedder"] == retrieval.embedder_digest
+    assert event["embeddings"]["question"] != event["embeddings"]["answer"] is not None
+    assert event["index"]["documents"] == len(DOCUMENTS)
     assert event["tokens_out"] == body["usage"]["completion_tokens"]
     assert (event["status"], event["finish_reason"], event["release"]) == (
         200, "stop", str(bundled.ref),

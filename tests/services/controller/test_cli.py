@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from proa.errors import Conflict, InvalidInput
+from proa.ledger.worklist import Worklist
 from tests.services.controller.platform import SmallPlatform
 
 COMMAND = [sys.executable, "-c", "from proa.cli import main; main()"]
@@ -95,3 +98,58 @@ def test_help_documents_every_exit_code() -> None:
     classes = [getattr(errors, name) for name in errors.__all__ if name[0].isupper()]
     for cls in classes:
         assert f"{cls.exit_code} " in text, cls
+
+
+def test_retraining_is_told_and_decided_by_people(small: SmallPlatform) -> None:
+    home, ref = small.home.root, small.release("cli-retrain")
+    assert small.fleet.retraining("cli-retrain")["section"] is None
+    section = {"fresh_days": 21, "promote": "auto"}
+    body = {"release": str(ref), "reason": "test", "retrain": section}
+    small.ask("POST", "/v1/models/cli-retrain/releases", body)
+    told = proa(home, "retraining", "cli-retrain")
+    assert "quality, calibration, slice_quality may ask; 21 fresh days" in told.stdout
+    assert [model["model"] for model in small.fleet.retrainings()] == ["cli-retrain"]
+    said = ("--as", "bob", "--reason", "it looks good")
+    refused = proa(home, "retraining", "approve", "cli-retrain", *said)
+    assert refused.returncode == 4
+    assert "no request waits for it" in refused.stderr
+    with pytest.raises(InvalidInput, match="needs a person's name"):
+        small.fleet.reset_retraining("cli-retrain", reason="it looks good")
+    bad = {**body, "retrain": {"when": ["feature_drift"]}}
+    with pytest.raises(InvalidInput, match="what has moved need not be worse"):
+        small.ask("POST", "/v1/models/cli-retrain/releases", bad)
+    metrics = httpx.get(f"{small.fleet.endpoints.controller}/metrics").text
+    assert 'proa_retraining_state{model="cli-retrain",state="idle"} 1.0' in metrics
+    assert 'proa_retraining_stopped{model="cli-retrain"} 0.0' in metrics
+
+
+def test_an_item_of_the_worklist_becomes_a_task(small: SmallPlatform, tmp_path: Path) -> None:
+    home, ref = small.home.root, small.release("cli-items")
+    signal = {"event": "e1", "kind": "feedback", "value": -1, "why": "no", "time": ref.digest}
+    about = {"release": str(ref), "time": "2026-11-21T12:00:00Z", "retrieved": [{"id": "d1"}]}
+    worklist = Worklist(home / "worklist.db")
+    found = [
+        {"request": r, "question": f"why {r}?", "answer": "so", **about, "signals": [signal]}
+        for r in ("a", "b")
+    ]
+    worklist.take("cli-items", found, through="t", now="2026-11-21T12:00:00Z")
+    worklist.close()
+    item, other = (row["id"] for row in small.fleet.worklist("cli-items"))
+    assert "why" in proa(home, "worklist", "cli-items").stdout
+    shown = proa(home, "worklist", "show", item).stdout
+    assert "feedback -1" in shown
+    assert "read: d1" in shown
+    words = ("worklist", "resolve", item[:8], "--as", "golden-task", "--project", str(tmp_path))
+    assert "nobody said what the right answer is" in proa(home, *words).stderr
+    for _ in range(2):  # asked twice, it is there once
+        done = proa(home, *words, "--contains", "because")
+        assert done.returncode == 0, done.stderr
+    (line,) = (tmp_path / "dev.jsonl").read_text().splitlines()
+    assert json.loads(line)["expect"] == {"contains": ["because"]}
+    with pytest.raises(Conflict, match="as golden-task"):
+        small.fleet.resolve_item(item, "ignore", reason="not worth it")
+    assert proa(home, "worklist", "resolve", other, "--as", "document", "--by", "ann").stdout
+    assert small.fleet.worklist("cli-items") == []
+    lines = [x for x in small.fleet.history("cli-items") if x["action"] == "worklist_resolved"]
+    assert [x["details"]["resolution"] for x in lines] == ["golden-task", "document"]
+    assert lines[1]["who"].startswith("ann")

@@ -125,3 +125,34 @@ def test_the_online_store_never_goes_back(folder: Path) -> None:
     assert on["weather_v1"] == (later, later + timedelta(hours=1))
     with pytest.raises(InvalidInput, match="expected a time with a zone"):
         store.materialize(folder, until=datetime(2013, 1, 2))  # noqa: DTZ001
+
+
+def test_what_is_pushed_is_online_at_once_and_no_materialization_puts_older_rows_over_it(
+    folder: Path,
+) -> None:
+    store.materialize(folder, until=START + timedelta(hours=4))
+    opened = store.open_store(folder)
+    rows = weather(30)
+    recent = rows[rows["known_at"] <= START + timedelta(hours=9)]
+    assert store.push(opened, "weather_v1", recent) == rows["airport"].nunique()
+    assert _online(folder) == 9.0
+    assert store.materialize(folder, until=START + timedelta(hours=8)) == {
+        "trip_v1": (START + timedelta(hours=4), START + timedelta(hours=8)),
+        "weather_v1": None,
+    }
+    old = rows[rows["known_at"] <= START + timedelta(hours=5)]
+    assert store.push(opened, "weather_v1", old) == 0
+    assert _online(folder) == 9.0
+    later = START + timedelta(hours=12)
+    done = store.materialize(folder, until=later)
+    assert done["weather_v1"] == (START + timedelta(hours=9), later)
+    assert _online(folder) == 12.0
+
+
+def _online(folder: Path) -> float:
+    """The temperature online at the first airport."""
+    airport = weather(1)["airport"].iloc[0]
+    found = store.open_store(folder).get_online_features(
+        features=["weather_v1:temp"], entity_rows=[{"airport": airport}]
+    )
+    return float(found.to_dict()["temp"][0])

@@ -16,6 +16,7 @@ import pytest
 
 from proa.http import rights
 from proa.ledger.keys import KeyStore, new_key_text
+from proa.ledger.migrations import LATEST
 from proa.ledger.postgres import Postgres
 from tests.postgres import Server
 from tests.processes import Processes, answers, free_port, wait_until
@@ -108,7 +109,7 @@ def test_before_the_migration_it_waits_and_says_for_what(house: ServedHouse) -> 
     def reason() -> str:
         return httpx.get(f"{house.url}/readyz", trust_env=False).json()["status"]
 
-    wait_until(lambda: "is at step 0 and 1 is needed" in reason(), 20)
+    wait_until(lambda: f"is at step 0 and {LATEST} is needed" in reason(), 20)
     assert "python -m proa_controller.migrate has not run" in reason()
     early = house.client_with(house.texts["pipelines"])
     assert code_of(house.infer(early)) == (503, "keys_unreachable")

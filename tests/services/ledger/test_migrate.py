@@ -17,7 +17,7 @@ from proa.http import rights
 from proa.http.ids import new_id
 from proa.ledger.call import Call
 from proa.ledger.keys import new_key_text
-from proa.ledger.migrations import migrate
+from proa.ledger.migrations import LATEST, migrate
 from proa.ledger.open import Ledger, open_ledger
 from proa.ledger.postgres import Postgres
 from tests.postgres import USER, Server
@@ -87,7 +87,7 @@ def test_keys_get_the_rights_of_their_parts_and_a_second_run_changes_nothing(
 ) -> None:
     first = there.migrate()
     assert first.returncode == 0, first.stderr
-    assert "1 steps taken" in first.stdout
+    assert f"{LATEST} steps taken" in first.stdout
     ledger = opened(there.url)
     identity = ledger.calls.identity
     for name, text in there.texts.items():
@@ -128,10 +128,13 @@ def test_two_jobs_at_once_take_each_step_once(there: Installation) -> None:
     ]
     told = [job.communicate(timeout=120)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], told
-    assert sorted("1 steps taken" in text for text in told) == [False, False, True]
+    assert sorted(f"{LATEST} steps taken" in text for text in told) == [False, False, True]
     with psycopg.connect(there.url) as connection:
-        assert connection.execute("SELECT number FROM proa.migrations").fetchall() == [(1,)]
-        assert connection.execute("SELECT COUNT(*) FROM proa.keys").fetchall() == [(5,)]
+        taken = connection.execute("SELECT number FROM proa.migrations ORDER BY number").fetchall()
+        assert taken == [(number,) for number in range(1, LATEST + 1)]
+        assert connection.execute("SELECT COUNT(*) FROM proa.keys").fetchall() == [
+            (len(there.texts),)
+        ]
         assert connection.execute("SELECT COUNT(*) FROM proa.identity").fetchall() == [(1,)]
 
 
@@ -149,7 +152,7 @@ def test_migrations_that_begin_in_one_moment_take_turns(postgres: Server) -> Non
 
         try:
             with ThreadPoolExecutor(len(sides)) as pool:
-                assert sorted(pool.map(go, sides)) == [0, 0, 0, 0, 0, 1]
+                assert sorted(pool.map(go, sides)) == [0, 0, 0, 0, 0, LATEST]
         finally:
             for side in sides:
                 side.close()
@@ -162,7 +165,7 @@ def test_a_database_newer_than_the_code_is_refused(there: Installation) -> None:
     before = tables(there.url)
     done = there.migrate()
     assert done.returncode == 5
-    assert "is at step 99, this proa knows steps up to 1" in done.stderr
+    assert f"is at step 99, this proa knows steps up to {LATEST}" in done.stderr
     assert "run that version, or restore the backup made before it" in done.stderr
     assert tables(there.url) == before
 
@@ -196,7 +199,7 @@ def test_it_waits_for_a_database_that_comes_late_up_to_its_deadline(there: Insta
         finally:
             there.server.start()
         told, _ = job.communicate(timeout=100)
-        assert (job.returncode, "1 steps taken" in told) == (0, True)
+        assert (job.returncode, f"{LATEST} steps taken" in told) == (0, True)
     finally:
         there.server.stop()
         there.server.start()

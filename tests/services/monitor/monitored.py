@@ -63,6 +63,7 @@ class Home:
             "events": ["events"],
             "service": ["events", "internal"],
             "read": ["read"],
+            "protected": ["read", "protected"],
             "call": ["call"],
         }.items():
             self.keys[name] = store.create(team="tests", feature="tests", rights=rights).text

@@ -5,8 +5,10 @@ Real processes and files; the release's model files alone are made up.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -54,6 +56,19 @@ def mixed(home: Home, seed: int, count: int) -> list[Any]:
         make = prediction if pick.random() < 0.7 else answer_of
         events.append(make(home, pick, time=day(f"2013-04-{pick.randrange(1, 6):02}")))
     return events
+
+
+def lose_state(monitor: Monitor) -> None:
+    for path in monitor.home.events.glob("state.db*"):
+        path.unlink()
+
+
+def edit(state: Path, sql: str) -> None:
+    with contextlib.closing(sqlite3.connect(state)) as connection, connection:
+        connection.execute(sql)
+
+
+THROUGH_999 = "UPDATE monitor_meta SET body = replace(body, '\"through\":', '\"through\":999')"
 
 
 class Sender(threading.Thread):
@@ -120,7 +135,7 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(
     counted = [w["calls"] for v in shown for r in v["releases"] for w in r["windows"]]
     assert sum(counted) == len(sender.acknowledged)
 
-    (monitor.home.events / "state.json").unlink()
+    lose_state(monitor)
     monitor.start()
     assert views(monitor) == shown
 
@@ -134,15 +149,13 @@ def test_state_lost_or_damaged_is_counted_again(
     shown = views(monitor)
     requests = monitor.get("/v1/requests")
     assert requests["count"] == 300
-    state = monitor.home.events / "state.json"
+    state = monitor.home.events / "state.db"
     for damage in (
-        lambda: None,
-        state.unlink,
-        lambda: state.write_bytes(b"{"),
-        lambda: state.write_bytes(b'{"through":9,"schema_version":2}'),
-        lambda: state.write_bytes(
-            orjson.dumps(orjson.loads(state.read_bytes()) | {"through": 999})
-        ),
+        lambda: lose_state(monitor),
+        lambda: state.write_bytes(b"no database" * 100),
+        lambda: edit(state, """UPDATE monitor_meta SET body = '{"through":9}'"""),
+        lambda: edit(state, THROUGH_999),
+        lambda: edit(state, "UPDATE monitor_windows SET parts = x'00'"),
     ):
         assert monitor.stop() == 0
         damage()
@@ -227,11 +240,11 @@ def test_a_full_disk_is_said_and_nothing_half_is_kept(
     home: Home, start_monitor: Start, tmp_path: Path
 ) -> None:
     """`ulimit -f` stands in for the full disk: the write comes back short in the same way."""
-    monitor = start_monitor(home.fresh(tmp_path), file_blocks=200)
-    events = mixed(home, 5, 400)
+    monitor = start_monitor(home.fresh(tmp_path), file_blocks=600)
+    events = mixed(home, 5, 1000)
     accepted: list[str] = []
     refused = None
-    for start in range(0, 400, 20):
+    for start in range(0, 1000, 20):
         answer = monitor.send(events[start : start + 20])
         if answer.status_code == 200:
             accepted += [event["id"] for event in events[start : start + 20]]
@@ -242,12 +255,13 @@ def test_a_full_disk_is_said_and_nothing_half_is_kept(
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "spool_unwritable"
     assert monitor.ask("/healthz").status_code == 200
+    assert monitor.metric("proa_monitor_writable") == 0
     assert set(stored(monitor.home.events)) == set(accepted)
     monitor.kill()
     monitor.file_blocks = None
     monitor.start()
     verdict = monitor.take(events)
-    assert (verdict["accepted"], verdict["duplicates"]) == (400 - len(accepted), len(accepted))
+    assert (verdict["accepted"], verdict["duplicates"]) == (1000 - len(accepted), len(accepted))
 
 
 def test_two_monitors_never_share_a_folder(monitor: Monitor) -> None:

@@ -49,8 +49,14 @@ class Watched:
         argv += ["--ledger", f"sqlite:///{self.home / 'ledger.db'}"]
         return self.processes.start(argv, port=self.port, deadline=60)
 
-    def predictor(self) -> Started:
-        more = ["--monitor", f"http://127.0.0.1:{self.port}", "--key-file", str(self.home / "key")]
+    def predictor(self, *settings: str) -> Started:
+        more = [
+            *settings,
+            "--monitor",
+            f"http://127.0.0.1:{self.port}",
+            "--key-file",
+            str(self.home / "key"),
+        ]
         return self.processes.start(self.flight.argv(self.home / "work", *more), deadline=60)
 
     def known(self) -> set[str]:
@@ -61,6 +67,13 @@ class Watched:
         answer = httpx.get(url, params=asked, headers=headers)
         answer.raise_for_status()
         return set(answer.json()["requests"])
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Events that the monitor has on disk, before they are compacted."""
+        text = "".join(
+            path.read_text() for path in (self.home / "events").rglob("*.jsonl") if path.is_file()
+        )
+        return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -79,7 +92,7 @@ def counters(url: str) -> dict[str, int]:
 
 def test_every_request_has_one_event_and_failures_too(watched: Watched) -> None:
     watched.monitor()
-    _, url = watched.predictor()
+    _, url = watched.predictor("--reasons-share", "1")
     rows = watched.flight.rows(40)
     requests = [new_id() for _ in range(40)]
 
@@ -96,12 +109,7 @@ def test_every_request_has_one_event_and_failures_too(watched: Watched) -> None:
     wait_until(lambda: watched.known() == set(requests), 20, what="all events")
     wait_until(lambda: counters(url)["sent"] == 40, 10, what="the emitter knows")
     assert counters(url) == {"sent": 40, "dropped": 0, "rejected": 0}
-    text = "".join(
-        path.read_text()
-        for path in (watched.home / "events").rglob("*")
-        if path.is_file() and path.suffix not in (".parquet", ".db")
-    )
-    lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"schema')]
+    lines = watched.lines()
     event = next(line for line in lines if line["request"] == requests[3])
     assert event["release"] == str(watched.flight.ref)
     assert (event["track"], event["purpose"], event["team"]) == ("challenger", "gate", "operations")
@@ -114,6 +122,14 @@ def test_every_request_has_one_event_and_failures_too(watched: Watched) -> None:
     assert event["reasons"][0][0]["feature"] in rows[3]
     failed = next(line for line in lines if line["request"] == requests[5])
     assert (failed["rows"], failed["status"], failed["inputs"]) == (0, 400, {})
+    # a user's answer: its reasons are kept unasked; what is protected goes to the event alone
+    body = infer_body(rows[:2], parameters={"attributes": {"sex": ["f", None]}})
+    answer = httpx.post(url + INFER, json=body, timeout=60)
+    assert [one["name"] for one in answer.json()["outputs"]] == ["probability", "label"]
+    kept = wait_until(lambda: watched.lines()[40:], 60, what="the event")[0]
+    assert kept["attributes"] == {"sex": ["f", None]}
+    assert "sex" not in kept["inputs"]
+    assert [row[0]["feature"] in kept["inputs"] for row in kept["reasons"]] == [True, True]
 
 
 def test_a_monitor_that_is_down_holds_nothing_up_and_loses_nothing(watched: Watched) -> None:

@@ -16,12 +16,15 @@ from proa.events.event import (
     EVENT_BYTES,
     answer_event,
     feedback_event,
+    judgement_event,
     label_event,
     prediction_event,
 )
 
 RELEASE = "flight-delay/7@sha256:" + "4f" * 32
 HELP = "python-help/2@sha256:" + "0a" * 32
+LATER = {"attributes", "embeddings", "index", "groundedness", "tokens_cached"}
+"""Keys that came after the first version 1: senders may leave them out."""
 
 
 def prediction(**changes: Any) -> dict[str, Any]:
@@ -52,6 +55,20 @@ def answer(**changes: Any) -> dict[str, Any]:
     return _as_sent(answer_event(**(arguments | changes)))
 
 
+def judgement(**changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "event_id": "01J00000000000000000000000",
+        "name": "helpful",
+        "score": 4,
+        "good": True,
+        "judge": "engine",
+        "digest": "sha256:d",
+        "weight": 12.5,
+        "tokens": 300,
+    }
+    return _as_sent(judgement_event(answer(), **(arguments | changes)))
+
+
 def _as_sent(event: dict[str, Any]) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(json.dumps(event))
     return value
@@ -62,7 +79,19 @@ def _as_sent(event: dict[str, Any]) -> dict[str, Any]:
     [
         prediction(),
         prediction(rows=0, inputs={}, outputs={}, status=500),
+        prediction(attributes={"sex": ["f", None], "age": [41, 7.5]}),
         answer(),
+        answer(
+            embeddings={"embedder": "sha256:e", "name": "m", "question": "AAA=", "answer": None}
+        ),
+        answer(
+            index={"digest": "sha256:i", "documents": 3, "newest": None},
+            groundedness=1,
+            tokens_cached=0,
+        ),
+        {key: value for key, value in answer().items() if key not in LATER},
+        judgement(),
+        judgement(score=None, good=None, why="not JSON", topic=3),
         answer(guard=[{"rule": "pii", "where": "question", "action": "redact"}], ttft_ms=20.5),
         _as_sent(label_event(model="flight-delay", kind="classic", value=True, entity="UA-15")),
         _as_sent(feedback_event(model="python-help", kind="llm", request="r", value=-1)),
@@ -77,7 +106,11 @@ def test_what_the_builders_make_is_an_event(event: dict[str, Any]) -> None:
     [
         (prediction() | {"schema_version": 2}, "schema_version", "1"),
         (prediction() | {"schema_version": True}, "schema_version", "1"),
-        (prediction() | {"type": "trace"}, "type", "prediction, answer, label, feedback"),
+        (
+            prediction() | {"type": "trace"},
+            "type",
+            "prediction, answer, judgement, label, feedback",
+        ),
         (prediction() | {"type": ["prediction"]}, "type", "prediction"),
         (prediction() | {"id": "42"}, "id", "ULID"),
         (prediction() | {"id": None}, "id", "a string"),
@@ -104,11 +137,38 @@ def test_what_the_builders_make_is_an_event(event: dict[str, Any]) -> None:
         (prediction() | {"outputs": {"probability": [0.5]}}, "outputs.probability", "array of 2"),
         (prediction() | {"entity": ["UA-15"]}, "entity", "array of 2"),
         (prediction() | {"extra": 1}, "extra", "not a key"),
+        (prediction() | {"attributes": ["f"]}, "attributes", "an object or null"),
+        (prediction() | {"attributes": {"sex": ["f"]}}, "attributes.sex", "array of 2"),
+        (prediction() | {"attributes": {"sex": [{}, "f"]}}, "attributes.sex", "strings, numbers"),
+        (prediction() | {"attributes": {"": ["f", "m"]}}, "attributes", "1 to 64"),
+        (
+            prediction() | {"attributes": {str(k): [1, 2] for k in range(17)}},
+            "attributes",
+            "at most 16",
+        ),
         (answer() | {"refused": None}, "refused", "true or false"),
         (answer() | {"question": None}, "question", "a string"),
         (answer() | {"tokens_in": -5}, "tokens_in", "from 0"),
         (answer() | {"tokens_in": 1.5}, "tokens_in", "whole number"),
         (answer() | {"retrieved": ["slices"]}, "retrieved", "array of objects"),
+        (answer() | {"embeddings": "AAA="}, "embeddings", "an object or null"),
+        (answer() | {"embeddings": {"question": "AAA="}}, "embeddings", "embedder"),
+        (answer() | {"embeddings": {"embedder": "e", "more": 1}}, "embeddings", "embedder"),
+        (
+            answer() | {"embeddings": {"embedder": "e", "answer": "A" * 16_385}},
+            "embeddings.answer",
+            "at most 16,384",
+        ),
+        (answer() | {"index": {"newest": []}}, "index", "newest"),
+        (answer() | {"groundedness": 1.5}, "groundedness", "0 to 1"),
+        (answer() | {"tokens_cached": -1}, "tokens_cached", "from 0"),
+        (answer() | {"attributes": {}}, "attributes", "not a key"),
+        (judgement() | {"kind": "classic"}, "kind", "llm for a judgement"),
+        (judgement() | {"release": None}, "release", "one answer"),
+        (judgement() | {"score": 6}, "score", "1 to 5"),
+        (judgement() | {"score": None}, "good", "null without"),
+        (judgement() | {"weight": -1}, "weight", "from 0"),
+        (judgement() | {"why": "w" * 257}, "why", "256"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(event: dict[str, Any], key: str, expected: str) -> None:
@@ -118,9 +178,9 @@ def test_a_wrong_value_is_refused_by_name(event: dict[str, Any], key: str, expec
     assert expected in refused.value.message
 
 
-@pytest.mark.parametrize("event", [prediction(), answer()])
+@pytest.mark.parametrize("event", [prediction(), answer(), judgement()])
 def test_a_missing_key_is_named(event: dict[str, Any]) -> None:
-    for key in event:
+    for key in event.keys() - LATER:
         with pytest.raises(InvalidInput) as refused:
             check_event({k: v for k, v in event.items() if k != key})
         assert refused.value.param == key

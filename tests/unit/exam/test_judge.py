@@ -58,7 +58,8 @@ class Grader:
                 grader.bodies.append(body)
                 grader.headers.append({key.lower(): value for key, value in self.headers.items()})
                 message = {"role": "assistant", "content": grader.reply(body)}
-                data = json.dumps({"choices": [{"message": message}]}).encode()
+                usage = {"total_tokens": 123}
+                data = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
                 self.send_response(grader.status)
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
@@ -123,6 +124,7 @@ def test_what_cannot_be_read_is_no_score(reply: str, why: str) -> None:
         rating = judge.rate(rubric=RUBRIC, question="q", answer="a")
     assert rating.score is None
     assert rating.why.startswith(why)
+    assert (rating.asked, rating.tokens) == (True, 123)
 
 
 def test_an_engine_that_refuses_or_is_gone_is_no_score() -> None:
@@ -130,9 +132,11 @@ def test_an_engine_that_refuses_or_is_gone_is_no_score() -> None:
         rating = judge.rate(rubric=RUBRIC, question="q", answer="a")
         assert rating.score is None
         assert rating.why.startswith("HTTP 503")
+        assert not rating.asked
     with EngineJudge(url="http://127.0.0.1:1", key="k", engine="e") as judge:
         rating = judge.rate(rubric=RUBRIC, question="q", answer="a")
         assert rating == Rating(None, "the engine did not answer: ConnectError")
+        assert (rating.asked, rating.tokens) == (False, 0)
 
 
 def test_the_stand_in_engine_gives_no_score_though_the_answer_quotes_one() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 
 from flight_delay import data, exam_data, features
 from proa.errors import InvalidInput
+from proa.exam.exam import load as exam
+from proa.project import Project, load
+from proa.retraining.windows import shift
 
 NEW_YORK = ZoneInfo(data.ZONE)
 
@@ -158,20 +162,37 @@ def test_validate_names_what_does_not_hold() -> None:
 
 
 def test_the_exam_is_sealed_and_apart_from_training() -> None:
-    rows = exam_data.build()
+    rows = exam_data.build(*_window())
     assert len({row["id"] for row in rows}) == len(rows) == 27_902
     days = sorted({row["unit"] for row in rows})
     assert (days[0], days[-1], len(days)) == ("2013-03-01", "2013-03-31", 31)
     assert {row["label"] for row in rows} == {0, 1}
     text = json.dumps(rows, allow_nan=False)  # NaN would not survive the wire
-    assert text == json.dumps(exam_data.build(), allow_nan=False)
+    assert text == json.dumps(exam_data.build(*_window()), allow_nan=False)
 
 
-def test_the_exam_begins_where_training_may_at_most_end() -> None:
-    from flight_delay import __file__ as package
-    from proa.project import load
+def _project(**overrides: str) -> Project:
+    return load(Path(str(data.__file__)).parent, overrides)
 
-    project = load(package.removesuffix("__init__.py"))
-    end = datetime.fromisoformat(project.classic.data.train.end)
-    assert end <= exam_data.START
-    assert timedelta(days=13, hours=23) <= exam_data.END - exam_data.START
+
+def _window() -> tuple[datetime, datetime]:
+    window = _project().classic.data.exam
+    assert window is not None
+    return datetime.fromisoformat(window.start), datetime.fromisoformat(window.end)
+
+
+def test_a_retraining_moves_training_and_exam() -> None:
+    moved = shift(datetime(2013, 5, 1, tzinfo=UTC), 21, data.ZONE)
+    project = _project(**moved.overrides())
+    assert project.classic.data.train.end == "2013-04-09T04:00:00+00:00"
+    found = exam(project)
+    days = sorted({row.unit for row in found.rows})
+    assert (days[0], days[-1], len(days)) == ("2013-04-09", "2013-04-29", 21)
+    assert project.digest != _project().digest  # another training is another project
+    later = {"data.exam.end": "2013-05-02"}
+    assert _project(**later).digest == _project().digest  # another exam is not
+
+
+def test_an_exam_that_begins_before_training_ends_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="expected a start at or after the end of train"):
+        _project(**{"data.train.end": "2013-03-02"})

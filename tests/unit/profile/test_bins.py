@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proa.errors import InvalidInput
 from proa.profile.bins import CategoryBins, NumberBins, parse_bins
+from proa.profile.column import category_column, category_names, number_column
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=80)
@@ -18,9 +20,15 @@ SCALARS = (
 
 
 def counted(bins: NumberBins | CategoryBins, *values: Any) -> dict[str, int]:
-    counts = [0] * len(bins.names)
-    bins.count(values, counts)
-    return {name: n for name, n in zip(bins.names, counts, strict=True) if n}
+    if isinstance(bins, NumberBins):
+        column = number_column(values)
+        counts = bins.tally(column)
+        assert np.bincount(bins.codes(column), minlength=len(counts)).tolist() == counts.tolist()
+    else:
+        counts = bins.tally(category_column(values))
+        codes = bins.codes(category_names(values))
+        assert np.bincount(codes, minlength=len(counts)).tolist() == counts.tolist()
+    return {name: n for name, n in zip(bins.names, counts.tolist(), strict=True) if n}
 
 
 def test_numbers_outside_the_reference_have_their_own_bins() -> None:

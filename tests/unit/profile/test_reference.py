@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from proa.errors import InvalidInput
 from proa.profile import reference
+from proa.profile.bins import NumberBins
+from proa.profile.column import number_column
 from proa.profile.reference import build, build_answers, parse_profile
 
 TYPES = {"hour": "long", "carrier": "string", "wet": "boolean", "at": "datetime"}
@@ -72,8 +74,8 @@ def test_a_value_that_repeats_has_a_cell_of_its_own() -> None:
         orjson.dumps(build({"rain": [0.0] * 80 + [k / 10 for k in range(20)]}, {"rain": "double"}))
     )
     bins = profile.features[0].bins
-    counts = [0] * len(bins.names)
-    bins.count([0.0, 0.05], counts)
+    assert isinstance(bins, NumberBins)
+    counts = bins.tally(number_column([0.0, 0.05]))
     assert sum(1 for n in counts if n) == 2
 
 
@@ -162,7 +164,7 @@ def test_what_is_no_reference_is_refused(columns, types, blocks, message) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"features": {"x": {"type": "number", "edges": [0.0]}}},
         {"features": []},
         {"blocks": 3},
@@ -179,3 +181,40 @@ def test_counts_must_fit_their_bins() -> None:
     profile["features"]["x"]["counts"].append(0)
     with pytest.raises(InvalidInput, match=r"features\.x: expected"):
         parse_profile(orjson.dumps(profile))
+
+
+def test_version_one_is_still_read() -> None:
+    profile = build({"x": [1.0, 2.0], "c": ["a", None]}, {"x": "double", "c": "string"})
+    features = {
+        name: {k: v for k, v in feature.items() if k in _OLD} | {"block_counts": None}
+        for name, feature in profile["features"].items()
+    }
+    old = {k: v for k, v in profile.items() if k not in ("slices", "reasons")}
+    read = parse_profile(orjson.dumps(old | {"schema_version": 1, "features": features}))
+    new = parse_profile(orjson.dumps(profile))
+    assert read.digest == new.digest
+    assert read.features[0].sigma is None
+    assert read.slices == ()
+
+
+_OLD = {"source", "column", "type", "edges", "categories", "rare", "counts"}
+
+
+def test_slices_and_reasons_travel_with_the_profile() -> None:
+    columns = {"x": [1.0, 2.0], "c": ["a", "b"]}
+    types = {"x": "double", "c": "string"}
+    built = build(columns, types, slices=["c"], reasons={"x": 0.25})
+    profile = parse_profile(orjson.dumps(built))
+    assert (profile.slices, profile.reasons) == (("c",), {"x": 0.25})
+    with pytest.raises(InvalidInput, match="'y' is no input column"):
+        build(columns, types, slices=["y"])
+
+
+def test_of_very_many_rows_the_edges_are_near_the_tenths_and_the_counts_exact() -> None:
+    values = np.random.default_rng(0).normal(size=300_000)
+    feature = parse_profile(orjson.dumps(build({"x": values}, {"x": "double"}))).features[0]
+    assert sum(feature.counts) == 300_000
+    shares = np.array(feature.counts[1:11]) / 300_000  # the largest value has a cell to itself
+    assert shares == pytest.approx(np.full(10, 0.1), abs=0.01)
+    assert (feature.counts[0], feature.counts[-4]) == (0, 0)
+    assert feature.sigma == pytest.approx(1.0, abs=0.03)

@@ -17,13 +17,17 @@ from proa.cli.environments import environments
 from proa.cli.exams import exam_commands
 from proa.cli.journal import journal_commands
 from proa.cli.judge import judge
+from proa.cli.monitor import monitor
 from proa.cli.output import Output
 from proa.cli.platform import platform_commands
 from proa.cli.projects import project_commands
 from proa.cli.releases import release_commands
+from proa.cli.retraining import retraining
 from proa.cli.rollouts import rollout_commands
+from proa.cli.rules import rules
 from proa.cli.runtimes import runtime
 from proa.cli.sweep import gc
+from proa.cli.worklist import worklist
 from proa.errors import ProaError
 
 __all__ = ["kubectl", "main", "make_cli"]
@@ -88,15 +92,19 @@ def make_cli(*, kubectl: bool = False) -> click.Group:
         *platform_commands(),
         *project_commands(),
         *release_commands(),
+        retraining,
+        worklist,
         *exam_commands(),
         judge,
         *rollout_commands(),
         *decision_commands(),
         *journal_commands(),
         environments,
+        rules,
         runtime,
         gc,
         *calls_commands(),
+        monitor,
     ):
         proa.add_command(command)
     return proa

@@ -1,4 +1,4 @@
-"""`predict`, `chat`, `costs`, `monitor`: calls, their price, and what is seen of them."""
+"""`predict`, `chat`, `costs`: calls and their price."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proa.errors import InvalidInput
 
 def calls_commands() -> list[click.Command]:
     """The commands of this file."""
-    return [predict, chat, costs, monitor]
+    return [predict, chat, costs]
 
 
 @click.command()
@@ -161,44 +161,3 @@ def costs(output: Output, by: str, since: str | None, until: str | None) -> None
     ]
     columns = [by, "calls", "engine calls", "tokens in", "tokens out", "cost"]
     output.table(columns, rows)
-
-
-@click.group()
-def monitor() -> None:
-    """What is seen of a model: windows, drift, reports."""
-
-
-@monitor.command("show")
-@click.argument("name")
-@click.pass_obj
-def monitor_show(output: Output, name: str) -> None:
-    """Windows of a model with one drift figure each."""
-    seen = output.fleet().watch(name)
-    if output.value(seen):
-        return
-    rows = [
-        (
-            short(release["release"]),
-            release["track"],
-            window["name"],
-            window["calls"],
-            window["errors"],
-            window["rows"],
-            window["drift"]["state"],
-            window["drift"]["meaning"],
-        )
-        for release in seen["releases"]
-        for window in release["windows"]
-    ]
-    columns = ["release", "track", "window", "calls", "errors", "rows", "drift", "meaning"]
-    output.table(columns, rows)
-
-
-@monitor.command("report")
-@click.argument("name")
-@click.pass_obj
-def monitor_report(output: Output, name: str) -> None:
-    """Write an Evidently report of the present window."""
-    report = output.fleet().report(name)
-    if not output.value(report):
-        output.line(report["path"])

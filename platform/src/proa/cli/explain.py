@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from proa.cli.output import plain
 from proa.exam import report
 
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -31,7 +31,7 @@ def _failing_checks(checks: list[Mapping[str, Any]]) -> Iterator[RenderableType]
     for check in failing:
         line = Text(f"{check['outcome']:<13}", _COLOURS.get(check["outcome"], ""))
         line.append(f"{check['kind']} {check['name']}", "bold")
-        line.append(f"  {_plain(check['note'])}", "default")
+        line.append(f"  {plain(check['note'])}", "default")
         yield line
 
 
@@ -59,7 +59,7 @@ def _tasks(evidence: Mapping[str, Any]) -> Iterator[RenderableType]:
         title.append(f"  {task.mine['suite']}  ", "dim")
         title.append(task.verdict, "red" if task.regressed else "dim")
         yield Rule(title, align="left", style="dim")
-        yield Padding(Text(_plain(task.mine.get("question", ""))), (0, 0, 1, 0))
+        yield Padding(Text(plain(task.mine.get("question", ""))), (0, 0, 1, 0))
         columns = Table.grid(expand=True, padding=(0, 3, 0, 0))
         columns.add_column(ratio=1, overflow="fold")
         columns.add_column(ratio=1, overflow="fold")
@@ -76,20 +76,12 @@ def _side(name: str, result: Mapping[str, Any]) -> Text:
         text.append(f", {sum(runs)} of {len(runs)} runs passed", "dim")
     answer = result.get("answer")
     said = f"(no answer: {result.get('error')})" if answer is None else answer
-    text.append(f"\n{_plain(said)}\n", "default")
+    text.append(f"\n{plain(said)}\n", "default")
     if result.get("citations"):
-        text.append(f"cites {', '.join(map(_plain, result['citations']))}\n", "dim")
+        text.append(f"cites {', '.join(map(plain, result['citations']))}\n", "dim")
     for failure in result.get("failures", ()):
-        text.append(f"✗ {_plain(failure)}\n", "red")
+        text.append(f"✗ {plain(failure)}\n", "red")
     return text
-
-
-def _plain(text: object) -> str:
-    """Without control characters: what a model says must not steer the terminal."""
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else "\ufffd"
-        for char in str(text)
-    )
 
 
 def _rows(evidence: Mapping[str, Any]) -> Iterator[RenderableType]:

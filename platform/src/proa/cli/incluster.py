@@ -41,7 +41,7 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "monitor": ("monitor",),
     **dict.fromkeys(
         ("status", "history", "why", "journal", "revoked", "pause", "resume", "abort", "undo",
-         "rollback"),
+         "rollback", "retraining", "worklist"),
         ("controller",),
     ),
     **dict.fromkeys(("promote", "approve", "revoke", "unrevoke", "diff", "show", "verdict"),

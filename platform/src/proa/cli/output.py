@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import orjson
@@ -88,6 +89,21 @@ def _cell(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)
+
+
+_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain(text: object) -> str:
+    """Without control characters, nor those that turn the direction of what follows: what a model
+    or a user says must not steer the terminal."""
+    return "".join("\ufffd" if _steers(char) else char for char in str(text))
+
+
+def _steers(char: str) -> bool:
+    if char in "\n\t":
+        return False
+    return char in _BIDI or unicodedata.category(char) in ("Cc", "Cs")
 
 
 def short(release: str | None) -> str:

@@ -22,11 +22,19 @@ def platform_commands() -> list[click.Command]:
 @click.option("--ports", "auto", type=click.Choice(["default", "auto"]), default="default")
 @click.option("--engine", metavar="NAME", help="A language engine to start, as smollm2.")
 @click.option(
+    "--judge", type=float, metavar="SHARE", help="Of the answers, judged by the engine; 0 ends it."
+)
+@click.option(
     "--engine-standin", "standin", hidden=True, type=click.Path(exists=True, path_type=Path)
 )
 @click.pass_obj
 def up(
-    output: Output, ports: tuple[str, ...], auto: str, engine: str | None, standin: Path | None
+    output: Output,
+    ports: tuple[str, ...],
+    auto: str,
+    engine: str | None,
+    judge: float | None,
+    standin: Path | None,
 ) -> None:
     """Start the platform, or repair one that runs; waits until every part is ready."""
     from proa.embedded.engine_choice import choose_engine, stand_in
@@ -44,7 +52,7 @@ def up(
     spec = choose_engine(engine, os.environ) if engine else None
     if standin is not None:
         spec = stand_in(standin)
-    platform = start(home, ports=plan, engine=spec, progress=progress)
+    platform = start(home, ports=plan, engine=spec, judge=judge, progress=progress)
     if not output.value({"home": str(home.root), "urls": dict(platform.urls)}):
         output.table(["part", "address"], sorted(platform.urls.items()))
         output.say("next: proa create pipelines/flight_delay")

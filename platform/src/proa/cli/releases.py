@@ -9,6 +9,7 @@ import click
 
 from proa.cli.output import Output, as_person
 from proa.errors import InvalidInput
+from proa.http.clock import parse_time
 
 
 def release_commands() -> list[click.Command]:
@@ -118,6 +119,11 @@ def _tell_run(output: Output, done: dict[str, Any]) -> None:
     help="The project's folder (else the one it was created from last).",
 )
 @click.option(
+    "--labels-until",
+    metavar="TIME",
+    help="Train on all but the fresh days before TIME; they are the exam (section retrain).",
+)
+@click.option(
     "--until",
     type=click.Choice(["register", "gate", "promote"]),
     default="gate",
@@ -134,17 +140,20 @@ def retrain(
     cause: str,
     evidence: str,
     project: Path | None,
+    labels_until: str | None,
     until: str,
     wait: bool,
     person: str | None,
 ) -> None:
     """Make a new release of a model for a reason that the journal and the run name."""
+    moment = None if labels_until is None else parse_time(labels_until, what="labels-until")
     done = output.fleet(person).retrain(
         name,
         reason=reason,
         cause=cause,
         evidence=evidence,
         project=project,
+        labels_until=moment,
         until=until,
         wait=wait,
         on_line=output.say,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from proa.embedded.engine_choice import KEY_FILE, EngineSpec
 from proa.embedded.home import Home
-from proa.embedded.ports import PortPlan
+from proa.embedded.ports import HOST, PortPlan
 from proa.embedded.supervisor import ORDER_LABEL
 from proa.embedded.workload import Template, Workload
 
@@ -32,12 +32,18 @@ _ORDER: Final[Mapping[str, str]] = {
 }
 
 
-def static_workloads(home: Home, ports: PortPlan) -> list[Workload]:
-    """MLflow, features, monitor, gateway and controller."""
+def static_workloads(
+    home: Home, ports: PortPlan, *, judge: Mapping[str, Any] | None = None
+) -> list[Workload]:
+    """MLflow, features, monitor, gateway and controller.
+
+    Args:
+        judge: the platform's `judge`, see `platform_file.Platform`.
+    """
     return [
         _mlflow(home, ports),
         _features(home, ports),
-        _monitor(home, ports),
+        _monitor(home, ports, judge),
         _gateway(home, ports),
         _controller(home, ports),
     ]
@@ -104,12 +110,18 @@ def _features(home: Home, ports: PortPlan) -> Workload:
     )
 
 
-def _monitor(home: Home, ports: PortPlan) -> Workload:
-    command = (
+def _monitor(home: Home, ports: PortPlan, judge: Mapping[str, Any] | None) -> Workload:
+    command: tuple[str, ...] = (
         *("-m", "proa_monitor", "--host", "{host}", "--port", "{port}"),
         *("--events", str(home.events), "--bundles", home.bundles.as_uri()),
         *("--reports", str(home.reports), "--ledger", f"sqlite:///{home.ledger}"),
+        *("--journal", str(home.journal), "--match-calls"),
     )
+    if judge:
+        command += (
+            *("--judge-url", f"http://{HOST}:{ports.engine}", "--judge-engine", judge["engine"]),
+            *("--judge-key-file", str(home.key("monitor")), "--judge-share", str(judge["share"])),
+        )
     return _service("monitor", command, port=ports.monitor)
 
 

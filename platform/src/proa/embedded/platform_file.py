@@ -29,6 +29,7 @@ class Platform:
         aliases: what a project calls an engine (`smollm2`) → identity.
         weights: folder below which weights of embedders lie.
         prices: what is not an engine's, in micro of `currency`.
+        judge: `engine` (identity) and `share` of the answers that it judges; None: nobody does.
     """
 
     home: Home
@@ -38,6 +39,7 @@ class Platform:
     weights: Path | None = None
     prices: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_PRICES))
     currency: str = CURRENCY
+    judge: Mapping[str, Any] | None = None
 
     @property
     def urls(self) -> dict[str, str]:
@@ -54,6 +56,7 @@ class Platform:
             "weights": str(self.weights) if self.weights else None,
             "prices": dict(self.prices),
             "currency": self.currency,
+            "judge": dict(self.judge) if self.judge else None,
         }
 
 
@@ -83,6 +86,7 @@ def read_platform(home: Home) -> Platform:
             weights=Path(weights) if weights else None,
             prices=dict(value["prices"]),
             currency=str(value["currency"]),
+            judge=value.get("judge"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(

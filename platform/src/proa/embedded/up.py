@@ -26,7 +26,7 @@ from proa.embedded.process import is_alive
 from proa.embedded.supervisor import Supervisor
 from proa.embedded.workload import Workload
 from proa.embedded.workloads import WorkloadFiles, read_record, read_workload
-from proa.errors import Conflict, NotFound, ProaError, Unavailable
+from proa.errors import Conflict, InvalidInput, NotFound, ProaError, Unavailable
 
 __all__ = ["Down", "Progress", "down", "up"]
 
@@ -57,6 +57,7 @@ def up(
     *,
     ports: PortPlan | PortChoice | None = None,
     engine: EngineSpec | None = None,
+    judge: float | None = None,
     progress: Progress | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Platform:
@@ -65,6 +66,8 @@ def up(
     Args:
         ports: None keeps those of the last time, else the defaults.
         engine: one more engine to run; those of the last time stay.
+        judge: share of the answers that `engine`, or the first one, judges from now on; 0 ends it,
+            None leaves it as it is.
         progress: told about every part as it starts and becomes ready.
         environ: where to look for the weights' cache; None is this process's environment.
 
@@ -76,10 +79,11 @@ def up(
     home.create()
     with _alone(home):
         platform = _decide(home, ports, engine, os.environ if environ is None else environ)
+        platform = _with_judge(platform, engine, judge)
         _check_ports(platform)
         make_keys(home)
         write_platform(platform)
-        workloads = [*static_workloads(home, platform.ports)]
+        workloads = [*static_workloads(home, platform.ports, judge=platform.judge)]
         workloads += [engine_workload(home, engine)] if engine else []
         files = WorkloadFiles(home)
         for workload in workloads:
@@ -158,6 +162,21 @@ def _with_engine(platform: Platform, engine: EngineSpec) -> Platform:
         engines={**platform.engines, engine.identity: entry},
         aliases={**platform.aliases, engine.alias: engine.identity},
     )
+
+
+def _with_judge(platform: Platform, engine: EngineSpec | None, share: float | None) -> Platform:
+    if share is None:
+        return platform
+    if not 0 <= share <= 1:
+        raise InvalidInput(f"judge = {share:g}: expected a share from 0 to 1", param="judge")
+    if not share:
+        return replace(platform, judge=None)
+    identity = engine.identity if engine else next(iter(platform.engines), None)
+    if identity is None:
+        raise InvalidInput(
+            "no engine can judge answers", hint="proa up --engine smollm2", param="judge"
+        )
+    return replace(platform, judge={"engine": identity, "share": share})
 
 
 def _engines_of(platform: Platform) -> list[str]:

@@ -7,7 +7,7 @@ something is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -33,8 +33,16 @@ _OBJECT_OR_NULL: Final[Types] = frozenset({dict, _NONE})
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SHORT: Final = 256
 """Characters of an identifying text: request, team, unit, …"""
+_ATTRIBUTES: Final = 16
+"""Protected attributes of one prediction."""
+_NAME: Final = 64
+"""Characters of an attribute's name."""
 _COLUMNS: Final = 2000
 """Columns of one prediction."""
+_VECTOR: Final = 1 << 14
+"""Characters of a vector: 6,144 numbers of float16 in base64."""
+_WEIGHT: Final = 1_000_000
+"""The most answers that one judged answer may stand for."""
 
 _COMMON: Final[dict[str, Types]] = {
     "schema_version": _WHOLE,
@@ -79,11 +87,32 @@ _FIELDS: Final[dict[str, tuple[tuple[str, Types], ...]]] = {
             "guard": frozenset({list}),
             "context": _OBJECT_OR_NULL,
         },
+        "judgement": {
+            "name": _TEXT,
+            "score": _WHOLE_OR_NULL,
+            "good": frozenset({bool, _NONE}),
+            "judge": _TEXT,
+            "digest": _TEXT,
+            "weight": frozenset({int, float}),
+            "topic": _WHOLE_OR_NULL,
+            "tokens": _WHOLE,
+            "why": _TEXT_OR_NULL,
+        },
         "label": {"entity": _SCALARS | _OBJECT, "value": _SCALARS},
         "feedback": {"value": _SCALARS, "comment": _TEXT_OR_NULL},
     }.items()
 }
-_KINDS: Final = {"prediction": ("classic",), "answer": ("llm",)}
+_OPTIONAL: Final[dict[str, dict[str, Types]]] = {
+    "prediction": {"attributes": _OBJECT_OR_NULL},
+    "answer": {
+        "embeddings": _OBJECT_OR_NULL,
+        "index": _OBJECT_OR_NULL,
+        "groundedness": _NUMBER_OR_NULL,
+        "tokens_cached": _WHOLE_OR_NULL,
+    },
+}
+"""Keys that an event of version 1 may leave out: they came later. Absent means not known."""
+_KINDS: Final = {"prediction": ("classic",), "answer": ("llm",), "judgement": ("llm",)}
 _WORDS: Final[dict[type, str]] = {
     str: "a string",
     int: "a whole number",
@@ -123,15 +152,23 @@ def check_event(event: object, *, size: int = 0) -> Event:
         missing = next(key for key, _ in fields if key not in event)
         raise InvalidInput(f"{missing} is missing", param=missing) from None
     if len(event) != len(fields):
-        known = {key for key, _ in fields}
-        unknown = next(key for key in event if key not in known)
-        raise InvalidInput(
-            f"{unknown!r:.80} is not a key of a version {SCHEMA_VERSION} {event_type}",
-            param=str(unknown)[:80],
-        )
+        _check_optional(event, {key for key, _ in fields}, _OPTIONAL.get(str(event_type), {}))
     _check_common(event)
     _CHECKS[event["type"]](event)
     return event
+
+
+def _check_optional(event: Event, known: set[str], optional: Mapping[str, Types]) -> None:
+    for key in event:
+        if key in known:
+            continue
+        if key not in optional:
+            raise InvalidInput(
+                f"{key!r:.80} is not a key of a version {SCHEMA_VERSION} {event['type']}",
+                param=str(key)[:80],
+            )
+        if type(event[key]) not in optional[key]:
+            raise _wrong(event, key, " or ".join(sorted(_WORDS[t] for t in optional[key])))
 
 
 def event_time(event: Event) -> datetime:
@@ -200,6 +237,27 @@ def _check_prediction(event: Event) -> None:
     for key in ("entity", "reasons"):
         if event[key] is not None and len(event[key]) != rows:
             raise _wrong_column(key, event[key], f"an array of {rows} values")
+    if "attributes" in event:
+        _check_attributes(event)
+
+
+def _check_attributes(event: Event) -> None:
+    attributes, rows = event["attributes"] or {}, event["rows"]
+    if len(attributes) > _ATTRIBUTES:
+        raise InvalidInput(
+            f"attributes has {len(attributes):,} names: at most {_ATTRIBUTES} are allowed",
+            param="attributes",
+        )
+    for name, values in attributes.items():
+        if not 0 < len(name) <= _NAME:
+            raise InvalidInput(
+                f"attributes: a name has {len(name):,} characters: expected 1 to {_NAME}",
+                param="attributes",
+            )
+        if type(values) is not list or len(values) != rows:
+            raise _wrong_column(f"attributes.{name}", values, f"an array of {rows} values")
+        if not _SCALARS.issuperset(map(type, values)):
+            raise _wrong_column(f"attributes.{name}", values, "strings, numbers, booleans, nulls")
 
 
 def _check_answer(event: Event) -> None:
@@ -211,6 +269,56 @@ def _check_answer(event: Event) -> None:
         for item in event[key]:
             if type(item) is not dict:
                 raise _wrong(event, key, "an array of objects")
+    _check_embeddings(event, event.get("embeddings"))
+    _check_index(event, event.get("index"))
+    grounded, cached = event.get("groundedness"), event.get("tokens_cached")
+    if grounded is not None and not 0 <= grounded <= 1:
+        raise _wrong(event, "groundedness", "a share from 0 to 1")
+    if cached is not None and not 0 <= cached < 1e12:
+        raise _wrong(event, "tokens_cached", "a number from 0")
+
+
+def _check_embeddings(event: Event, given: Mapping[str, Any] | None) -> None:
+    """Base64 is not decoded here: whoever counts leaves out what is none."""
+    if given is None:
+        return
+    known = {"embedder", "name", "question", "answer"}
+    if not known.issuperset(given) or type(given.get("embedder")) is not str:
+        raise InvalidInput(
+            f"embeddings has the keys {sorted(map(str, given))!r:.80}: expected embedder, name, "
+            "question, answer",
+            param="embeddings",
+        )
+    for key in known:
+        text = given.get(key)
+        if text is not None and (type(text) is not str or len(text) > _VECTOR):
+            raise _wrong_column(
+                f"embeddings.{key}", text, f"a text of at most {_VECTOR:,} characters"
+            )
+
+
+def _check_index(event: Event, given: Mapping[str, Any] | None) -> None:
+    for key, value in (given or {}).items():
+        if type(key) is not str or type(value) not in _SCALARS or len(str(value)) > _SHORT:
+            raise _wrong(event, "index", "digest, documents, newest")
+
+
+def _check_judgement(event: Event) -> None:
+    for key in ("request", "release"):
+        if not event[key]:
+            raise _wrong(event, key, "a value: it judges one answer")
+    for key in ("name", "judge", "digest", "why"):
+        if event[key] is not None and len(event[key]) > _SHORT:
+            raise _wrong(event, key, f"at most {_SHORT} characters")
+    score, weight = event["score"], event["weight"]
+    if score is not None and not 1 <= score <= 5:
+        raise _wrong(event, "score", "1 to 5, or null when it cannot be read")
+    if (score is None) != (event["good"] is None):
+        raise _wrong(event, "good", "true or false with a score, null without")
+    if not 0 <= weight <= _WEIGHT:
+        raise _wrong(event, "weight", f"a number from 0 to {_WEIGHT:,}")
+    if not 0 <= event["tokens"] < 1e9:
+        raise _wrong(event, "tokens", "a number from 0")
 
 
 def _check_label(event: Event) -> None:
@@ -232,6 +340,7 @@ def _check_feedback(event: Event) -> None:
 _CHECKS: Final[dict[str, Callable[[Event], None]]] = {
     "prediction": _check_prediction,
     "answer": _check_answer,
+    "judgement": _check_judgement,
     "label": _check_label,
     "feedback": _check_feedback,
 }

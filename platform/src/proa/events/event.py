@@ -1,4 +1,4 @@
-"""The event, version 1: one flat JSON object per prediction, answer, label or feedback.
+"""The event, version 1: one flat JSON object per prediction, answer, judgement, label, feedback.
 
 Common keys, all present, null where nothing is known:
 
@@ -6,9 +6,11 @@ Common keys, all present, null where nothing is known:
     time status latency_ms trace
 
 `id` is a ULID and makes an event count once. `time` is the event time in RFC 3339, UTC.
-A `prediction` adds  rows entity inputs outputs reasons features;
+A `prediction` adds  rows entity inputs outputs reasons features, and attributes when sent;
 an `answer` adds     question answer tokens_in tokens_out ttft_ms finish_reason refused retrieved
-                     guard context;
+                     guard context, and where known embeddings index groundedness tokens_cached;
+a `judgement` adds   name score good judge digest weight topic tokens why   (of one answer, by a
+                     language model; `time` is the answer's);
 a `label` adds       entity value   (what came true, for a request or for an entity);
 a `feedback` adds    value comment  (what a person thought of one answer).
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from proa.http.clock import WallClock, rfc3339
 from proa.http.ids import new_id
@@ -25,9 +27,11 @@ from proa.http.ids import new_id
 __all__ = [
     "EVENT_BYTES",
     "SCHEMA_VERSION",
+    "Behind",
     "Event",
     "answer_event",
     "feedback_event",
+    "judgement_event",
     "label_event",
     "prediction_event",
 ]
@@ -55,6 +59,7 @@ def prediction_event(
     entity: Sequence[Any] | None = None,
     reasons: Sequence[Any] | None = None,
     features: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
+    attributes: Mapping[str, Sequence[Any]] | None = None,
     team: str | None = None,
     feature: str | None = None,
     unit: str | None = None,
@@ -72,8 +77,9 @@ def prediction_event(
         inputs: column name to its `rows` raw values, as the model got them (null when missing).
         outputs: `probability`, `label`, `prediction` …: name to its `rows` values.
         entity: the `rows` entity values, when the call came by entity.
-        reasons: per row the contributions, when they were asked for.
+        reasons: per row the contributions, when they were asked for or are kept of a sample.
         features: feature view to `{"age_seconds": [rows values]}`, when online features were read.
+        attributes: protected attribute to `rows` values; the model never had them. Absent if none.
         latency_ms: milliseconds between the request's last byte in and the answer's first out.
         time: event time; the present moment by default.
     """
@@ -96,7 +102,27 @@ def prediction_event(
         "outputs": outputs,
         "reasons": reasons,
         "features": features,
+        **({} if attributes is None else {"attributes": attributes}),
     }
+
+
+class Behind(TypedDict, total=False):
+    """What stood behind an answer, where it is known.
+
+    Attributes:
+        context: tokens per part of the prompt, and what was cut.
+        embeddings: `embedder` (digest of its weights), `name`, and of `question` and `answer` the
+            vector as base64 of float16, where there is one; of the texts as they stand here.
+        index: `digest`, `documents` and `newest` (RFC 3339) of the index that was searched.
+        groundedness: share of the answer's sentences that its passages support.
+        tokens_cached: of `tokens_in`, those the engine had in its cache.
+    """
+
+    context: Mapping[str, Any] | None
+    embeddings: Mapping[str, Any] | None
+    index: Mapping[str, Any] | None
+    groundedness: float | None
+    tokens_cached: int | None
 
 
 def answer_event(
@@ -115,7 +141,6 @@ def answer_event(
     refused: bool = False,
     retrieved: Sequence[Mapping[str, Any]] = (),
     guard: Sequence[Mapping[str, Any]] = (),
-    context: Mapping[str, Any] | None = None,
     status: int = 200,
     purpose: str = "user",
     team: str | None = None,
@@ -124,6 +149,7 @@ def answer_event(
     variant: str | None = None,
     trace: str | None = None,
     time: datetime | str | None = None,
+    **behind: Unpack[Behind],
 ) -> Event:
     """What a language model answered, and from what; see `prediction_event` for the rest.
 
@@ -133,7 +159,7 @@ def answer_event(
         finish_reason: `stop`, `length`, `content_filter` … as in OpenAI's answers.
         retrieved: `{"id", "title", "score"}` of each passage shown to the model, best first.
         guard: `{"rule", "where", "action"}` of each rule that fired.
-        context: tokens per part of the prompt, and what was cut.
+        behind: see `Behind`.
     """
     return _common("answer", "llm", time) | {
         "request": request,
@@ -157,7 +183,52 @@ def answer_event(
         "refused": refused,
         "retrieved": retrieved,
         "guard": guard,
-        "context": context,
+        **{name: behind.get(name) for name in Behind.__annotations__},
+    }
+
+
+def judgement_event(
+    answer: Mapping[str, Any],
+    *,
+    event_id: str,
+    name: str,
+    score: int | None,
+    good: bool | None,
+    judge: str,
+    digest: str,
+    weight: float,
+    tokens: int,
+    topic: int | None = None,
+    why: str | None = None,
+) -> Event:
+    """What a language model thinks of one answer.
+
+    Args:
+        answer: the answer's event.
+        event_id: the same however often the answer is judged in this way.
+        name: what it was asked, in a word.
+        score: 1 to 5; None when its reply cannot be read, and `why` says why.
+        good: whether the score reaches what was asked for.
+        judge, digest: the engine, and all that its score depends on besides the answer.
+        weight: answers it stands for (1 over the probability that it was picked); 0 when it was
+            picked for a reason of its own.
+        topic: the question's topic in the release's reference.
+        tokens: that judging took.
+    """
+    kept = ("request", "model", "release", "track", "team", "feature", "unit", "variant", "time")
+    return _common("judgement", "llm", answer["time"]) | {
+        **{key: answer[key] for key in kept},
+        "id": event_id,
+        "purpose": "judge",
+        "name": name,
+        "score": score,
+        "good": good,
+        "judge": judge,
+        "digest": digest,
+        "weight": weight,
+        "topic": topic,
+        "tokens": tokens,
+        "why": why,
     }
 
 

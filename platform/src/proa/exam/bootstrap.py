@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from proa.exam.answers import Answers, Array, Metric, OfPairs, OfSums, OfWeights
 from proa.exam.metrics import measure
 from proa.exam.ordering import auc_of_counts, auc_of_weights, pairs
+from proa.quality.blocks import student_t
 
 _CELLS = 4_000_000
 _PAIR_UNITS = 400
@@ -111,24 +112,6 @@ def expanded_tail(confidence: float, units: int) -> float:
     """The share cut off each end so that `units` blocks give the width of a t interval."""
     t = student_t(1 - (1 - confidence) / 2, units - 1)
     return _NORMAL.cdf(-math.sqrt(units / (units - 1)) * t)
-
-
-def student_t(probability: float, degrees: int) -> float:
-    """Quantile of Student's t: exact for 1 and 2 degrees, else the Cornish-Fisher expansion
-    (Abramowitz and Stegun 26.7.5; within 1 % of the true value from 3 degrees at 97.5 %)."""
-    if degrees == 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if degrees == 2:
-        twice = 2 * probability - 1
-        return twice * math.sqrt(2 / (1 - twice * twice))
-    z = _NORMAL.inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return float(z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms)))
 
 
 def _weighs_rows(metric: Metric, units: int) -> bool:

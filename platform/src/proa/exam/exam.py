@@ -17,7 +17,7 @@ from proa.exam.agreement import Labelled, load_labelled
 from proa.exam.evidence import exam_digest
 from proa.exam.rules import Comparison, File, RuleFault, Rules
 from proa.exam.scorers import Expect
-from proa.project import Project
+from proa.project import ClassicProject, Project
 from proa.project import load as load_project
 from proa.project.check import check_settings
 from proa.project.functions import resolve
@@ -141,6 +141,28 @@ def load(source: Project | Path | str) -> Exam:
         NotFound: the project, or a function it names, is missing.
     """
     project = source if isinstance(source, Project) else load_project(source)
+    path = _file_of(project)
+    rules = load_rules(project)
+    return _with_tasks(rules, path) if rules.kind == "llm" else _with_rows(rules, path, project)
+
+
+def load_rules(project: Project) -> Rules:
+    """Only the rules of a project's exam: no row is built, nothing of the project is imported.
+
+    Raises:
+        InvalidInput: there is no exam, or a key at fault.
+    """
+    path = _file_of(project)
+    value, lines = parse_yaml(path.read_bytes(), what=path.name)
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path.name}: expected keys with values")
+    for key in ("kind", "task"):
+        if key in value:
+            raise InvalidInput(f"{path.name}: {key} stands in proa.yaml, not here", param=key)
+    return _read_rules({**value, "kind": project.kind, "task": project.task}, path.name, lines)
+
+
+def _file_of(project: Project) -> Path:
     path = project.path("exam")
     if path is None:
         raise InvalidInput(
@@ -148,15 +170,7 @@ def load(source: Project | Path | str) -> Exam:
             hint="write exam.yaml beside it and add the line `exam: exam.yaml`",
             param="exam",
         )
-    value, lines = parse_yaml(path.read_bytes(), what=path.name)
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{path.name}: expected keys with values")
-    for key in ("kind", "task"):
-        if key in value:
-            raise InvalidInput(f"{path.name}: {key} stands in proa.yaml, not here", param=key)
-    task = project.task
-    rules = _read_rules({**value, "kind": project.kind, "task": task}, path.name, lines)
-    return _with_tasks(rules, path) if rules.kind == "llm" else _with_rows(rules, path, project)
+    return path
 
 
 def _read_rules(value: dict[str, Any], what: str, lines: Lines) -> Rules:
@@ -221,21 +235,37 @@ def _with_rows(rules: Rules, path: Path, project: Project) -> Exam:
     else:
         what = str(rules.data)
         builder = resolve(project.folder, what, where=f"{path.name}: data")
-        found = (
-            _records(builder(project.folder), rules)
-            if _takes_one(builder)
-            else _records(builder(), rules)
-        )
+        found = _records(builder(**_wanted(builder, project, what)), rules)
     rows = tuple(_row(value, rules, what) for value in found)
     _check_ids([row.id for row in rows], what)
     _check_task(rows, rules, what)
     return Exam(rules, _rows_digest(rows), rows=rows)
 
 
-def _takes_one(builder: Any) -> bool:
+def _wanted(builder: Any, project: Project, what: str) -> dict[str, Any]:
+    """What a builder asks for by its parameters: `start` and `end` of `data.exam`; one of another
+    name is the project's folder.
+
+    Raises:
+        InvalidInput: the project names a window which the builder does not take, or the other way
+            round.
+    """
     import inspect
 
-    return len(inspect.signature(builder).parameters) > 0
+    names = list(inspect.signature(builder).parameters)
+    spec = project.spec
+    window = spec.data.exam if isinstance(spec, ClassicProject) else None
+    if ("start" in names and "end" in names) != (window is not None):
+        raise InvalidInput(
+            f"{what} takes ({', '.join(names)}): expected (start, end) together with data.exam in "
+            "proa.yaml, or neither",
+            param="data.exam",
+        )
+    others = {name: project.folder for name in names if name not in ("start", "end")}
+    if window is None:
+        return others
+    start, end = (datetime.fromisoformat(moment) for moment in (window.start, window.end))
+    return {**others, "start": start, "end": end}
 
 
 def _records(built: Any, rules: Rules) -> Iterable[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ response format, where a score is guessed from prose. Here what cannot be read i
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import httpx
@@ -115,13 +116,13 @@ class EngineJudge:
         if rubric.reference is not None:
             parts.append(_marked("A right answer", rubric.reference))
         parts.append(f"Criterion: {rubric.ask}\nHow well is the criterion met, from 1 to 5?")
-        said, why = self._ask(_RATE, parts, _one_of("score", [1, 2, 3, 4, 5]))
-        if said is None:
-            return Rating(None, why)
-        score = said.get("score")
+        said = self._ask(_RATE, parts, _one_of("score", [1, 2, 3, 4, 5]))
+        if said.value is None:
+            return Rating(None, said.why, said.tokens, said.asked)
+        score = said.value.get("score")
         if isinstance(score, bool) or not isinstance(score, int) or not 1 <= score <= 5:
-            return Rating(None, f"score = {score!r:.40}: expected 1 to 5")
-        return Rating(score)
+            return Rating(None, f"score = {score!r:.40}: expected 1 to 5", said.tokens)
+        return Rating(score, tokens=said.tokens)
 
     def prefer(
         self, *, rubric: Rubric, question: str, first: str, second: str
@@ -142,14 +143,11 @@ class EngineJudge:
     def _better(self, rubric: Rubric, question: str, a: str, b: str) -> str | None:
         parts = [_marked("Question", question), _marked("Answer A", a), _marked("Answer B", b)]
         parts.append(f"Criterion: {rubric.ask}\nWhich answer is better?")
-        said, _ = self._ask(_PREFER, parts, _one_of("better", ["A", "B"]))
+        said = self._ask(_PREFER, parts, _one_of("better", ["A", "B"])).value
         better = None if said is None else said.get("better")
         return better if better in ("A", "B") else None
 
-    def _ask(
-        self, system: str, parts: Sequence[str], schema: dict[str, Any]
-    ) -> tuple[dict[str, Any] | None, str]:
-        """The reply's JSON object, or None and why there is none."""
+    def _ask(self, system: str, parts: Sequence[str], schema: dict[str, Any]) -> _Said:
         form = {"name": "grade", "strict": True, "schema": schema}
         body = {
             "model": self.engine,
@@ -165,10 +163,31 @@ class EngineJudge:
         try:
             response = self._client.post("/v1/chat/completions", json=body)
         except httpx.HTTPError as error:
-            return None, f"the engine did not answer: {type(error).__name__}"
+            return _Said(None, f"the engine did not answer: {type(error).__name__}", asked=False)
         if response.status_code >= 400:
-            return None, f"HTTP {response.status_code}: {_message(response)}"
-        return _read(response)
+            why = f"HTTP {response.status_code}: {_message(response)}"
+            return _Said(None, why, asked=False)
+        value, why = _read(response)
+        return _Said(value, why, _tokens(response))
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The reply's JSON object, or None and why there is none."""
+
+    value: dict[str, Any] | None
+    why: str = ""
+    tokens: int = 0
+    asked: bool = True
+
+
+def _tokens(response: httpx.Response) -> int:
+    """What the engine counted, in and out."""
+    try:
+        total = response.json()["usage"]["total_tokens"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return total if isinstance(total, int) and total > 0 else 0
 
 
 def _read(response: httpx.Response) -> tuple[dict[str, Any] | None, str]:

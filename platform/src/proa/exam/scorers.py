@@ -128,10 +128,16 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """A judge's score from 1 to 5; None when what it said cannot be read, and `why` says why."""
+    """A judge's score from 1 to 5; None when what it said cannot be read, and `why` says why.
+
+    `tokens` are what the engine counted for it, 0 where it does not say; `asked` is False when the
+    engine could not be asked at all, so that asking again may help.
+    """
 
     score: int | None
     why: str = ""
+    tokens: int = field(default=0, compare=False)
+    asked: bool = field(default=True, compare=False)
 
 
 class Judge(Protocol):

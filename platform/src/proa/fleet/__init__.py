@@ -16,7 +16,9 @@ from proa.fleet.decisions import Decisions
 from proa.fleet.environments import Promotions
 from proa.fleet.pipelines import Pipelines
 from proa.fleet.preset import Endpoints, Preset, read_preset
+from proa.fleet.retraining import Retrainings
 from proa.fleet.sweeping import Sweeping
+from proa.fleet.worklist import Worklists
 
 __all__ = ["PLATFORM", "Endpoints", "Fleet", "Prediction", "connect"]
 
@@ -24,7 +26,7 @@ PLATFORM = "PROA_PLATFORM"
 """Environment variable: the platform file of a platform on a cluster."""
 
 
-class Fleet(Pipelines, Promotions, Sweeping, Decisions, Calls):
+class Fleet(Pipelines, Promotions, Sweeping, Decisions, Retrainings, Worklists, Calls):
     """One platform, as one caller may use it."""
 
 

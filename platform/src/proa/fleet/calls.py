@@ -110,9 +110,46 @@ class Calls(Wire):
         """What the monitor knows: windows, counts, the drift figure of each window."""
         return dict(self._ask("GET", f"{self.endpoints.monitor}/v1/models/{name}"))
 
-    def report(self, name: str) -> dict[str, Any]:
-        """Have the monitor write an Evidently report of the present window."""
-        return dict(self._ask("POST", f"{self.endpoints.monitor}/v1/models/{name}/report", {}))
+    def findings(self, name: str, **query: object) -> list[dict[str, Any]]:
+        """What the monitor noticed of a model, newest first.
+
+        Args:
+            query: `open` (true, false or all), `type`, `since`, `limit`.
+        """
+        url = f"{self.endpoints.monitor}/v1/findings"
+        params = {"model": name, **{key: str(value) for key, value in query.items()}}
+        return list(self._ask("GET", url, params=params)["findings"])
+
+    def label(self, name: str, labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Report what came true, hours or months after the answer.
+
+        Args:
+            labels: each with `request` or `entity`, `value`, and `time` (RFC 3339, when it became
+                known) where that is not now.
+
+        Returns:
+            `accepted`, `duplicates` and `rejected` (line and error).
+        """
+        url = f"{self.endpoints.monitor}/v1/models/{name}/labels"
+        return dict(self._ask("POST", url, {"labels": list(labels)}))
+
+    def overview(self) -> dict[str, Any]:
+        """Every model as the monitor's page shows it: health, drift, quality, cost, release."""
+        return dict(self._ask("GET", f"{self.endpoints.monitor}/v1/view/fleet"))
+
+    def look(self, name: str, *, window: str | None = None) -> dict[str, Any]:
+        """One model as the monitor's page shows it.
+
+        Args:
+            window: shown in detail, `2013-04-01` or `2013-04-01T10`; the newest by default.
+        """
+        url = f"{self.endpoints.monitor}/v1/view/models/{name}"
+        return dict(self._ask("GET", url, params={"window": window} if window else None))
+
+    def report(self, name: str, *, finding: str | None = None) -> dict[str, Any]:
+        """Have the monitor write an Evidently report of the present window, or of a finding's."""
+        way = f"models/{name}" if finding is None else f"findings/{finding}"
+        return dict(self._ask("POST", f"{self.endpoints.monitor}/v1/{way}/report", {}))
 
     def seen_requests(self, **query: str) -> list[str]:
         """Request ids for which the monitor has an event."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from proa.embedded.files import read_json
 from proa.errors import Conflict, NotFound
 from proa.fleet.preset import Preset
 from proa.fleet.releases import Releases
+from proa.project.retrain import RetrainSection
+from proa.retraining.rules import parse_section
+from proa.retraining.windows import shift
 
 Say = Callable[[str], None]
 
@@ -71,6 +75,7 @@ class Pipelines(Releases):
         cause: str = "asked",
         evidence: str = "",
         project: Path | None = None,
+        labels_until: datetime | None = None,
         until: str = "gate",
         wait: bool = True,
         on_line: Say = _silent,
@@ -81,6 +86,8 @@ class Pipelines(Releases):
             cause: one word: `asked`, `schedule`, or a finding's kind.
             evidence: where the reason can be looked up: a finding's id, a report's address.
             project: its folder; None is the project it was created from.
+            labels_until: train on all but the fresh days before it, and sit the exam on those; None
+                leaves both windows where proa.yaml has them.
 
         Returns:
             The run's result, with `asked`: the request's id in the journal.
@@ -91,15 +98,29 @@ class Pipelines(Releases):
         if self.home is None:
             self._pipelines()  # before the journal says that a run was asked for
         folder = project or self._project_of(name)
+        overrides = {} if labels_until is None else self._moved(name, labels_until)
         body = {"reason": reason, "cause": cause, "evidence": evidence}
         line = self._controller("POST", f"/v1/models/{name}/retraining", body)
         why = {"cause": f"{cause}: {reason}", "requested_by": line["who"], "evidence": evidence}
         if self._on_cluster():
-            done = self.submit(folder or name, until=until, wait=wait, cause=why, on_line=on_line)
+            done = self.submit(
+                folder or name,
+                overrides=overrides,
+                until=until,
+                wait=wait,
+                cause=why,
+                on_line=on_line,
+            )
         else:
             assert folder is not None
-            done = self.create(folder, until=until, cause=why, on_line=on_line)
+            done = self.create(folder, overrides=overrides, until=until, cause=why, on_line=on_line)
         return {**done, "asked": line["request"]}
+
+    def _moved(self, name: str, labels_until: datetime) -> dict[str, str]:
+        """Windows by the model's own rules of retraining, or by their defaults."""
+        said = self._controller("GET", f"/v1/models/{name}/retraining")["section"]
+        rules = parse_section(said or {}) or RetrainSection()
+        return shift(labels_until, rules.fresh_days, rules.zone).overrides()
 
     def _on_cluster(self) -> bool:
         return self._preset is not None and self._preset.pipelines is not None

@@ -106,6 +106,7 @@ class Releases(Wire):
         run_id: str | None = None,
         reason: str = "",
         rollout: Mapping[str, Any] | None = None,
+        retrain: Mapping[str, Any] | None = None,
         weights: Path | None = None,
     ) -> ReleaseRef:
         """Make a release of a staged folder: store the bundle, register, journal.
@@ -116,6 +117,8 @@ class Releases(Wire):
             run_id: the MLflow run it came from.
             rollout: the project's `rollout:` section, for the controller to keep; None says
                 nothing about it. A looser one waits for an approval; `status` says so.
+            retrain: its `retrain:` section, in the same way; an empty one says that nothing is
+                retrained by itself.
             weights: folder below which weights of embedders lie; the release's own are stored
                 beside its bundle, so that pods find them. None: nothing is stored.
 
@@ -137,6 +140,8 @@ class Releases(Wire):
         body: dict[str, Any] = {"release": str(ref), "reason": reason}
         if rollout is not None:
             body["rollout"] = dict(rollout)
+        if retrain is not None:
+            body["retrain"] = dict(retrain)
         self._controller("POST", f"/v1/models/{ref.name}/releases", body)
         return ref
 

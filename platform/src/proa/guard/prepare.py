@@ -6,19 +6,23 @@ The assistant and the selftest of a release run this one function.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proa.guard.engine import Finding, Guard
 from proa.retrieval.context import Packed, Packer
-from proa.retrieval.search import Hit
+from proa.retrieval.search import Found, Hit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Search(Protocol):
     """What finds passages: `proa.retrieval.search.Searcher`."""
 
-    def search(self, question: str) -> list[Hit]:
-        """The best passages, best first."""
+    def find(self, question: str) -> Found:
+        """The best passages, best first, and the question's vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Prepared:
         question: the last message, masked; what is searched for and packed.
         retrieved: every passage found, before the guard.
         refusal: the fixed text to answer with; then `packed` is None.
+        vector: of the question, float32 [dimension]; None when nothing was searched for.
     """
 
     question: str
@@ -36,6 +41,7 @@ class Prepared:
     findings: tuple[Finding, ...]
     packed: Packed | None
     refusal: str | None
+    vector: NDArray[np.float32] | None = field(default=None, compare=False)
 
     def to_selftest(self) -> dict[str, Any]:
         """The output of a selftest case: the same on every machine, without an engine."""
@@ -77,12 +83,13 @@ def prepare(
     refusal = refusal or _across(messages, guard, findings)
     if refusal is not None:
         return Prepared(asked.text, (), _once(findings), None, refusal)
-    retrieved = tuple(searcher.search(asked.text)) if searcher is not None else ()
+    found = Found([], None) if searcher is None else searcher.find(asked.text)
+    retrieved = tuple(found.hits)
     hits = _guarded(retrieved, guard, findings)
     if searcher is not None and (refusal := _no_context(hits, guard)) is not None:
-        return Prepared(asked.text, retrieved, _once(findings), None, refusal)
+        return Prepared(asked.text, retrieved, _once(findings), None, refusal, found.vector)
     packed = packer.pack(asked.text, hits=hits, history=history)
-    return Prepared(asked.text, retrieved, _once(findings), packed, None)
+    return Prepared(asked.text, retrieved, _once(findings), packed, None, found.vector)
 
 
 def _across(

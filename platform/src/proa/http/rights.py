@@ -37,6 +37,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": (ENGINE, INTERNAL, EVENTS),
     "predictor": (EVENTS, REPLAY),
     "controller": (READ,),
+    "monitor": (ENGINE, JUDGE),
     "pipelines": (CALL, ENGINE, READ, JUDGE, PROMOTE),
 }
 """What the platform's own keys may do, by the part that has it: each the least."""

@@ -58,7 +58,18 @@ CREATE FUNCTION journal_only_grows() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER journal_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON journal
   FOR EACH STATEMENT EXECUTE FUNCTION journal_only_grows();
 """
-_STEPS: Final = ((1, "keys, calls, journal and evidence", _FIRST),)
+_WORKLIST: Final = """
+CREATE TABLE worklist (
+  id word PRIMARY KEY, model word NOT NULL, made word NOT NULL, body word NOT NULL,
+  resolution word, who word, reason word, resolved word
+);
+CREATE INDEX worklist_by_model ON worklist (model, made);
+CREATE TABLE worklist_through (model word PRIMARY KEY, through word NOT NULL);
+"""
+_STEPS: Final = (
+    (1, "keys, calls, journal and evidence", _FIRST),
+    (2, "worklist of bad answers", _WORKLIST),
+)
 LATEST: Final = _STEPS[-1][0]
 """The number of the last step this code knows."""
 

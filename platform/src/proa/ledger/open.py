@@ -16,14 +16,16 @@ from proa.ledger.journal import Journal
 from proa.ledger.keys import KeyStore
 from proa.ledger.sqlite import path_of
 from proa.ledger.store import CallStore
+from proa.ledger.worklist import Worklist
 
 if TYPE_CHECKING:
     from proa.http.serving import Health
     from proa.ledger.postgres import Postgres
 
-__all__ = ["Ledger", "add_arguments", "get_ready", "ledger_url", "open_ledger"]
+__all__ = ["Ledger", "add_arguments", "get_ready", "journal_file", "ledger_url", "open_ledger"]
 
 _POSTGRES: Final = ("postgresql://", "postgres://")
+_JOURNAL: Final = "journal.db"
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,10 @@ class Ledger:
     def evidence(self) -> EvidenceStore:
         return FileEvidence(self._evidence)
 
+    @cached_property
+    def worklist(self) -> Worklist:
+        return Worklist(self._journal.with_name("worklist.db"))
+
     def unready(self) -> str | None:
         """Why it cannot be used yet, as one sentence; None when it can.
 
@@ -66,7 +72,7 @@ class Ledger:
 
     def close(self) -> None:
         """Give back every connection; the last call."""
-        for part in ("keys", "calls", "journal"):
+        for part in ("keys", "calls", "journal", "worklist"):
             if part in self.__dict__:
                 self.__dict__[part].close()
 
@@ -95,6 +101,10 @@ class ServedLedger(Ledger):
     @cached_property
     def evidence(self) -> EvidenceStore:
         return TableEvidence(self._shared)
+
+    @cached_property
+    def worklist(self) -> Worklist:
+        return Worklist(self._shared)
 
     def unready(self) -> str | None:
         from proa.ledger.migrations import LATEST, version
@@ -171,9 +181,14 @@ def open_ledger(url: str, *, journal: Path | None = None, evidence: Path | None 
     path = path_of(url)
     return Ledger(
         path,
-        journal or path.with_name("journal.db"),
+        journal or path.with_name(_JOURNAL),
         evidence or path.with_name("evidence"),
     )
+
+
+def journal_file(url: str) -> Path | None:
+    """Where `open_ledger` has the journal by default; None when it is in the ledger's server."""
+    return None if url.startswith(_POSTGRES) else path_of(url).with_name(_JOURNAL)
 
 
 async def get_ready(ledger: Ledger, health: Health, *, seconds: float = 0.5) -> None:

@@ -7,16 +7,22 @@ no ordinary value has a bin of its own: `below` and `above` the reference's rang
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from proa.errors import InvalidInput
+from proa.profile.column import CategoryColumn, NumberColumn
+from proa.profile.divergence import Counts
 
-__all__ = ["Bins", "CategoryBins", "NumberBins", "category_of", "parse_bins"]
+__all__ = ["Bins", "CategoryBins", "Codes", "NumberBins", "parse_bins"]
 
-_CATEGORY_CHARACTERS: Final = 64
+_MANY: Final = 4096
+_FEW_EDGES: Final = 40
+Codes = npt.NDArray[np.int64]
 _AFTER_NUMBERS: Final = ("null", "non_finite", "invalid")
 _AFTER_CATEGORIES: Final = ("other", "new", "null", "invalid")
 
@@ -31,6 +37,7 @@ class NumberBins:
 
     def __init__(self, edges: Iterable[float]) -> None:
         self.edges = tuple(edges)
+        self._edges = np.array(self.edges, dtype=np.float64)
         self._null = len(self.edges) + 1
 
     @property
@@ -46,21 +53,43 @@ class NumberBins:
         """Bins of values that are no ordinary ones."""
         return ("below", "above", *_AFTER_NUMBERS)
 
-    def count(self, values: Iterable[Any], counts: list[int]) -> None:
-        """Add `values` to `counts`, in place."""
-        edges, null = self.edges, self._null
-        for value in values:
-            if type(value) is float or type(value) is int:
-                if value - value == 0:
-                    counts[bisect_right(edges, value)] += 1
-                elif value != value:
-                    counts[null] += 1
-                else:
-                    counts[null + 1] += 1
-            elif value is None:
-                counts[null] += 1
-            else:
-                counts[null + 2] += 1
+    @property
+    def ordinary(self) -> int:
+        """How many bins, from the first on, hold ordinary values."""
+        return self._null
+
+    @property
+    def null(self) -> int:
+        """The place of `null`; those of what is not even a value follow."""
+        return self._null
+
+    def codes(self, column: NumberColumn) -> Codes:
+        """The place of each row."""
+        values = column.values
+        places = np.searchsorted(self._edges, values, side="right")
+        finite = np.isfinite(values)
+        if not finite.all():
+            places[np.isnan(values)] = self._null
+            places[np.isinf(values)] = self._null + 1
+        if column.invalid is not None:
+            places[column.invalid] = self._null + 2
+        return places
+
+    def tally(self, column: NumberColumn) -> Counts:
+        """Rows per place."""
+        if len(column.values) < _MANY or len(self.edges) > _FEW_EDGES:
+            return np.bincount(self.codes(column), minlength=self._null + 3)
+        # a comparison with each edge beats a search for each value
+        values = column.values
+        invalid = 0 if column.invalid is None else int(column.invalid.sum())
+        nulls = int(np.count_nonzero(values != values)) - invalid
+        infinite = int(np.count_nonzero(np.isinf(values)))
+        least = int(np.count_nonzero(values == -np.inf))
+        from_edge = [int(np.count_nonzero(values >= edge)) for edge in self.edges]
+        starts = [len(values) - nulls - invalid, *from_edge, infinite - least]
+        counts = [a - b for a, b in pairwise(starts)]
+        counts[0] -= least
+        return np.array([*counts, nulls, infinite, invalid], dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
         return {"type": self.type, "edges": list(self.edges)}
@@ -96,19 +125,39 @@ class CategoryBins:
         """Bins of values that are no ordinary ones."""
         return ("new", "null", "invalid")
 
-    def count(self, values: Iterable[Any], counts: list[int]) -> None:
-        """Add `values` to `counts`, in place."""
-        index, unknown, null = self._index, self._unknown, self._other + 2
-        for value in values:
-            if type(value) is not str:
-                value = category_of(value)
-                if value is None:
-                    counts[null] += 1
-                    continue
-            place = index.get(value)
-            if place is None and len(value) > _CATEGORY_CHARACTERS:
-                place = index.get(value[:_CATEGORY_CHARACTERS])
-            counts[unknown if place is None else place] += 1
+    @property
+    def ordinary(self) -> int:
+        """How many bins, from the first on, hold ordinary values."""
+        return self._other + 2
+
+    @property
+    def new(self) -> int:
+        """The place of `new`."""
+        return self._other + 1
+
+    @property
+    def null(self) -> int:
+        """The place of `null`."""
+        return self._other + 2
+
+    def place(self, name: str) -> int:
+        """The place of a category."""
+        return self._index.get(name, self._unknown)
+
+    def codes(self, names: Iterable[str | None]) -> Codes:
+        """The place of each row, from `category_names`."""
+        get, unknown = self._index.get, self._unknown
+        return np.array(
+            [self.null if name is None else get(name, unknown) for name in names], dtype=np.int64
+        )
+
+    def tally(self, column: CategoryColumn) -> Counts:
+        """Rows per place."""
+        counts = np.zeros(self._other + 4, dtype=np.int64)
+        for name, count in column.names.items():
+            counts[self._index.get(name, self._unknown)] += count
+        counts[self.null] = column.nulls
+        return counts
 
     def to_json(self) -> dict[str, Any]:
         rare = None if self.rare is None else list(self.rare)
@@ -135,12 +184,3 @@ def parse_bins(value: Mapping[str, Any], *, what: str) -> Bins:
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{what}: not the bins of a feature: {error!r}") from error
     raise InvalidInput(f"{what}: type = {value['type']!r}: expected number or category")
-
-
-def category_of(value: Any) -> str | None:
-    """The category of a JSON scalar; None for null and NaN."""
-    if value is None or value != value:
-        return None
-    if value is True or value is False:
-        return "true" if value else "false"
-    return str(value)[:_CATEGORY_CHARACTERS]

@@ -76,14 +76,25 @@ class Project:
     def settings(self) -> dict[str, Any]:
         """Every setting in force, defaults filled in, as plain JSON under its key in the file.
 
-        Without `rollout`: how a release moves is no part of what it is.
+        Without `rollout` and `retrain`: how a release moves is no part of what it is, nor is when
+        the next one is made, or what it is examined on.
         """
-        return self.spec.model_dump(mode="json", by_alias=True, exclude={"rollout"})
+        out = {"rollout": True, "retrain": True}
+        if isinstance(self.spec, ClassicProject):
+            return self.spec.model_dump(
+                mode="json", by_alias=True, exclude={**out, "data": {"exam": True}}
+            )
+        return self.spec.model_dump(mode="json", by_alias=True, exclude=out)
 
     @property
     def rollout(self) -> dict[str, Any]:
         """The section `rollout:` as it was written, plain JSON; the controller keeps it."""
         return self.spec.rollout.to_json()
+
+    @property
+    def retrain(self) -> dict[str, Any]:
+        """The section `retrain:`, every key filled in; empty when there is none."""
+        return {} if self.spec.retrain is None else self.spec.retrain.to_json()
 
     @cached_property
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from proa.project.retrain import RetrainSection
 from proa.project.rollout import RolloutSection
 from proa.release.manifest import (
     ContextBudget,
@@ -75,6 +76,10 @@ class Window(Settings):
         return self
 
 
+def _later(one: str, other: str) -> bool:
+    return datetime.fromisoformat(one) > datetime.fromisoformat(other)
+
+
 class Data(Settings):
     """Where a classic model's rows come from and what their columns mean."""
 
@@ -86,6 +91,17 @@ class Data(Settings):
     """Column of the unit of independence; None means the day of `time`."""
     label: str
     train: Window
+    exam: Window | None = None
+    """The exam's rows, for a builder `build(start, end)`; a retraining moves both windows."""
+
+    @model_validator(mode="after")
+    def _exam_after_training(self) -> Self:
+        if self.exam is not None and _later(self.train.end, self.exam.start):
+            raise ValueError(
+                f"exam: expected a start at or after the end of train, {self.train.end}, got "
+                f"{self.exam.start}"
+            )
+        return self
 
 
 class Features(Settings):
@@ -169,6 +185,8 @@ class RetrievalSettings(Settings):
     rrf_k: int = Field(default=60, gt=0)
     lexical_weight: float = Field(default=1.0, ge=0)
     vector_weight: float = Field(default=1.0, ge=0)
+    max_age_days: float | None = Field(default=None, gt=0)
+    """How old the index's newest document may get before the monitor says so."""
 
 
 class _Common(Settings):
@@ -179,6 +197,7 @@ class _Common(Settings):
     exam: InnerPath | None = None
     runtime: Runtime = Runtime()
     rollout: RolloutSection = RolloutSection()
+    retrain: RetrainSection | None = None
 
 
 class ClassicProject(_Common):
@@ -197,6 +216,8 @@ class ClassicProject(_Common):
 
     @model_validator(mode="after")
     def _threshold_fits(self) -> Self:
+        if self.retrain is not None and self.data.exam is None:
+            raise ValueError("retrain: expected data.exam as well, the window that moves with it")
         if self.threshold is not None and self.task not in ("binary", "anomaly"):
             raise ValueError(f"threshold: expected none for task {self.task}")
         if self.threshold is not None and self.threshold.rule == "cost" and self.cost is None:
@@ -247,6 +268,8 @@ class OwnProject(_Common):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
+        if self.retrain is not None:
+            raise ValueError("retrain: expected none, a model made elsewhere has no pipeline")
         if self.serve is not None and self.from_ is not None:
             raise ValueError("expected one of from (a model) and serve.command (a process)")
         if self.serve is not None and self.trust != "own-code":

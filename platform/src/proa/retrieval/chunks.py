@@ -35,17 +35,20 @@ class Document:
         title: what people read in a citation.
         text: plain text; headings are underlined (reStructuredText) or start with `#` (Markdown).
         source: where people find it: a URL, a path, a section's name.
+        updated: when it was last changed, RFC 3339 in UTC; empty when nobody knows.
     """
 
     id: str
     title: str
     text: str
     source: str
+    updated: str = ""
 
     @property
     def digest(self) -> str:
-        """`sha256:` and hex over every field."""
-        return _digest(self.id, self.title, self.text, self.source)
+        """`sha256:` and hex over every field that is not empty by default."""
+        more = (self.updated,) if self.updated else ()
+        return _digest(self.id, self.title, self.text, self.source, *more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class IndexInfo:
         embedder: the model's name.
         embedder_digest: `sha256:` and hex of its weights' listing.
         size: bytes of the file.
+        newest: when its newest document was last changed, RFC 3339; empty when none of them says.
     """
 
     content_digest: str
@@ -86,6 +87,12 @@ class IndexInfo:
     embedder: str
     embedder_digest: str
     size: int
+    newest: str = ""
+
+    def to_event(self) -> dict[str, Any]:
+        """What an answer's event says of the index it was made with."""
+        newest = self.newest or None
+        return {"digest": self.content_digest, "documents": self.documents, "newest": newest}
 
 
 def write_index(
@@ -126,6 +133,8 @@ def write_index(
         "embedder": embedder,
         "embedder_digest": embedder_digest,
     }
+    if newest := max((document.updated for document in documents), default=""):
+        meta["newest"] = newest
     matrix = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".index-")

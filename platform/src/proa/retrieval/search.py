@@ -95,6 +95,14 @@ class Hit:
         return {"id": self.id, "title": name, "source": self.source, "score": self.cosine}
 
 
+@dataclass(frozen=True)
+class Found:
+    """Hits, best first, and the vector they were found by: None when nothing was searched for."""
+
+    hits: list[Hit]
+    vector: NDArray[np.float32] | None
+
+
 class Searcher:
     """Searches one index with the embedder that made it. Safe to use from several threads."""
 
@@ -157,10 +165,20 @@ class Searcher:
             index.close()
             raise
 
+    def embed(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors of the embedder that made the index; float32 [len(texts), dimension]."""
+        return self._embedder.embed(texts)
+
     def search(
         self, question: str, *, top_k: int | None = None, exclude: Collection[str] = ()
     ) -> list[Hit]:
-        """The passages for a question, best first.
+        """The passages for a question, best first; see `find`."""
+        return self.find(question, top_k=top_k, exclude=exclude).hits
+
+    def find(
+        self, question: str, *, top_k: int | None = None, exclude: Collection[str] = ()
+    ) -> Found:
+        """The passages for a question, best first, and the question's vector.
 
         Args:
             question: any text.
@@ -168,7 +186,7 @@ class Searcher:
             exclude: ids of documents that must not be found: tombstones, access lists.
         """
         if not question.strip():
-            return []
+            return Found([], None)
         limit = self._top_k if top_k is None else top_k
         depth = max(self._candidates, limit)
         vector = self._embedder.embed([question])[0]
@@ -179,7 +197,7 @@ class Searcher:
         ]
         cosines = dict(near)
         chunks = self.index.chunks([place.item for place in fused])
-        return [
+        hits = [
             Hit(
                 chunk=chunk,
                 score=place.score,
@@ -191,6 +209,7 @@ class Searcher:
             )
             for place, chunk in zip(fused, chunks, strict=True)
         ]
+        return Found(hits, vector)
 
 
 def fts_expression(question: str) -> str:

@@ -3,6 +3,7 @@
 created, requested                who made a release, who asked for it
 judged, carried, smoked           verdicts: sat here, brought from elsewhere, tried here
 exam_approved, rules_set, rules_proposed, rules_approved
+retrain_set, retrain_proposed, retrain_approved     the project's section `retrain:`
 approved, revoked, unrevoked, refused, overridden
 promoted, rolled_back, undone     what served
 """
@@ -40,6 +41,8 @@ class Record:
         waiting_exams: looser exams that nobody has approved, each with its first line.
         section: the rollout section in force.
         waiting_section: the line of a looser one that nobody has approved.
+        retrain: the section `retrain:` in force; empty when nothing is retrained by itself.
+        waiting_retrain: the line of a looser one that nobody has approved.
         revoked: the line that revoked each digest.
         champions: what served, oldest first.
         refused: the last refusal, until something was admitted after it.
@@ -57,6 +60,8 @@ class Record:
     waiting_exams: dict[str, Line] = field(default_factory=dict)
     section: Mapping[str, Any] = field(default_factory=dict)
     waiting_section: Line | None = None
+    retrain: Mapping[str, Any] = field(default_factory=dict)
+    waiting_retrain: Line | None = None
     revoked: dict[str, Line] = field(default_factory=dict)
     champions: list[ReleaseRef] = field(default_factory=list)
     refused: Line | None = None
@@ -142,6 +147,15 @@ def _rules_proposed(record: Record, line: Line) -> None:
     record.waiting_section = line
 
 
+def _retrain_set(record: Record, line: Line) -> None:
+    record.retrain = line["details"]["retrain"]
+    record.waiting_retrain = None
+
+
+def _retrain_proposed(record: Record, line: Line) -> None:
+    record.waiting_retrain = line
+
+
 def _approved(record: Record, line: Line) -> None:
     record.approvals[_digest(line)] = line
 
@@ -173,6 +187,9 @@ _TAKERS = {
     "rules_set": _rules_set,
     "rules_approved": _rules_set,
     "rules_proposed": _rules_proposed,
+    "retrain_set": _retrain_set,
+    "retrain_approved": _retrain_set,
+    "retrain_proposed": _retrain_proposed,
     "approved": _approved,
     "refused": _refused,
     "revoked": _revoked,

@@ -68,6 +68,25 @@ def test_a_finding_becomes_one_request_a_run_an_exam_a_champion() -> None:
     assert world.champion == release(2)
 
 
+def test_the_exam_lies_in_the_days_that_the_finding_is_about() -> None:
+    # It opened on 1 April; the days it looked at, and found bad, began on 20 March.
+    world = World(AUTO, findings=[finding(evidence={"since": "2013-03-20"})])
+    world.turn()
+    assert world.past.open is not None
+    assert world.past.open.windows == {
+        "trained": "2013-03-21T00:00:00+00:00",
+        "until": "2013-04-04T00:00:00+00:00",
+    }
+
+
+def test_a_candidate_learns_from_days_that_the_champion_has_not_seen() -> None:
+    world = World(AUTO, findings=[finding(evidence={"since": "2013-03-01"})], trained=START)
+    world.turn()
+    assert world.started == 0
+    # a week to learn from, fourteen days to be examined on
+    assert "14 fresh days are there when they reach 2013-04-22 00:00 UTC" in world.waits
+
+
 def test_an_inconclusive_exam_is_sat_again_and_is_no_failure() -> None:
     world = running()
     for attempt in (1, 2):

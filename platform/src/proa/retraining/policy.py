@@ -58,15 +58,17 @@ def next_windows(
 ) -> Windows | Refusal:
     """The windows of the request's next run, or which labels are waited for.
 
-    The fresh days lie after the finding began: on days before it both releases do well, and an
-    exam over them would say nothing. They lie after what the champion was trained on as well.
+    The fresh days lie in the time that was bad: on days before it both releases do well, and an
+    exam over them would say nothing. The candidate has learned from `again_days` at least that
+    the champion has not: else both are the same.
 
     Args:
         labelled: up to when labels are mature.
         trained: the last moment of the champion's own training data.
     """
     windows = shift(labelled, section.fresh_days, section.zone)
-    begin = request.since if trained is None else max(request.since, trained)
+    news = timedelta(days=section.again_days)
+    begin = request.since if trained is None else max(request.since, trained + news)
     first = shift(begin, 0, section.zone).until
     if first < begin:  # a day begun is not whole: the next one counts
         first = midnight(first.date() + timedelta(days=1), section.zone)

@@ -78,8 +78,14 @@ class Request:
 
     @property
     def since(self) -> datetime:
-        """When the oldest of its findings began."""
-        return min(parse_time(str(found["since"]), what="since") for found in self.findings)
+        """From when on things were bad: the first day that the oldest of its findings looked at.
+
+        A finding opens in the window that proves it, weeks after what it proves began.
+        """
+        return min(
+            parse_time(str(found.get("bad_since") or found["since"]), what="since")
+            for found in self.findings
+        )
 
     @property
     def until(self) -> datetime | None:

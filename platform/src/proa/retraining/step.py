@@ -6,6 +6,7 @@ Each step is either one journal line (`Write`) or something that may be done twi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -135,6 +136,7 @@ class Hold:
 Step = Write | Run | Promote | Stop | Wait | Hold
 CONTROLLER: Final = "proa-controller"
 """Who asks for runs that findings made."""
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SHOWN: Final = (
     *("id", "type", "subject", "release", "window", "since", "seen", "effect", "limit", "unit"),
     *("message", "severity"),
@@ -240,7 +242,9 @@ def _hold(
 
 def _shown(finding: Finding) -> dict[str, Any]:
     wire = finding.to_wire()
-    return {key: wire[key] for key in _SHOWN}
+    day = str(finding.evidence.get("since") or "")
+    began = f"{day}T00:00:00.000000Z" if _DAY.fullmatch(day) else finding.since
+    return {key: wire[key] for key in _SHOWN} | {"bad_since": min(began, finding.since)}
 
 
 # ---- one is -----------------------------------------------------------------------------------

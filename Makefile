@@ -140,7 +140,7 @@ images: setup ## build every image of the charts with buildah and print its size
 COMPILE = $(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
   --index-strategy unsafe-best-match $(if $(UPGRADE),--upgrade)
 
-.PHONY: lock pipelines clean
+.PHONY: lock pipelines generated clean
 lock: .venv/.uv ## resolve the locks again (UPGRADE=1: newest versions allowed)
 	$(call say,embedded)
 	@$(COMPILE) pyproject.toml --extra embedded --extra dev -o $(LOCKS)/embedded.txt
@@ -154,6 +154,9 @@ lock: .venv/.uv ## resolve the locks again (UPGRADE=1: newest versions allowed)
 
 pipelines: setup ## compile the pipelines to IR YAML again (pipelines/compiled)
 	@$(PY) -m proa_pipelines compile all pipelines/compiled
+
+generated: setup ## write the charts' alert rules and dashboards again
+	@$(PY) -m charts.generated
 
 clean: ## remove what builds and tests wrote (ENVS=1: the environments too)
 	@rm -rf build .hypothesis .ruff_cache .mypy_cache .pytest_cache

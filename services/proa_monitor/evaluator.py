@@ -233,6 +233,10 @@ class Evaluator:
             before=self._past(track, before),
             traffic_before=[track.windows[one].traffic for one in before],
             live=is_live(self._windows, track.key.model),
+            shared=any(
+                other is not track and name in other.windows
+                for other in self._windows.of_model(track.key.model)
+            ),
         )
 
     def _before(self, track: Track, name: str) -> list[str]:
@@ -284,7 +288,16 @@ class Evaluator:
             start = window_start(name)
             monday = window_name(start - timedelta(days=start.weekday()), "day")
             weeks.setdefault(monday, []).append(name)
-        over = sorted(m for m in weeks if window_start(m) + timedelta(days=7) <= through)
+        # A week that another release had a part of is no week: weekdays alone would set it apart.
+        days_of_model = {
+            name for other in self._windows.of_model(track.key.model) for name in other.windows
+        }
+        over = sorted(
+            monday
+            for monday, days in weeks.items()
+            if window_start(monday) + timedelta(days=7) <= through
+            and days_of_model.intersection(_week(monday)) == set(days)
+        )
         for monday in over[-2:]:
             name = f"{monday}/P7D"
             version = ";".join(track.windows[day].version for day in sorted(weeks[monday]))
@@ -340,6 +353,11 @@ class Evaluator:
             if gone <= through and (tracks[0].newest or "") > newest:
                 for scale in ("", "week"):
                     self._findings.end(_book_key(track)._replace(scale=scale), rfc3339(gone))
+
+
+def _week(monday: str) -> list[str]:
+    start = window_start(monday)
+    return [window_name(start + timedelta(days=day), "day") for day in range(7)]
 
 
 def _book_key(track: Track) -> BookKey:

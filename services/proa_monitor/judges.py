@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proa.findings.observation import Observation
@@ -42,6 +42,8 @@ class Occasion:
         seasons: windows of the same hour of the week before it, oldest first.
         before: windows right before it, oldest first.
         traffic_before: traffic of those.
+        shared: whether another release answered in it too: then its rows say nothing of how many
+            there were.
     """
 
     model: str
@@ -56,6 +58,7 @@ class Occasion:
     before: Past
     traffic_before: Sequence[Traffic]
     live: bool = False
+    shared: bool = False
 
 
 class Judges:
@@ -128,9 +131,11 @@ class Judges:
     def _data(self, asked: Occasion, anchor: Reference | None) -> Iterable[Observation]:
         judge, counts = self._judge(asked, anchor), asked.parts.counts
         if judge is None or counts is None:
-            return ()
+            return
         past = _states(asked.seasons, counts.digest)
-        return judge.observe(asked.name, counts, past, release=asked.release)
+        for seen in judge.observe(asked.name, counts, past, release=asked.release):
+            unsaid = asked.shared and seen.type == "volume"
+            yield replace(seen, holds=None) if unsaid else seen
 
     def _slices(self, asked: Occasion, anchor: Reference | None) -> Iterable[Observation]:
         judge = self._judge(asked, anchor)

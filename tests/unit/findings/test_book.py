@@ -158,6 +158,13 @@ def test_a_release_that_serves_no_more_has_no_open_findings() -> None:
     assert back.id != closed.id
 
 
+def test_nothing_is_gone_before_it_was_last_seen() -> None:
+    book = FindingBook()
+    (opened,) = see(book, 3, "null_burst", True)
+    (closed,) = book.end(KEY, time_of(3))  # in the middle of the window that showed it
+    assert closed.until == closed.seen == opened.seen
+
+
 def test_lines_of_a_key_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_module, "LINES", 10)
     book = FindingBook()

@@ -206,6 +206,23 @@ def test_weeks_are_judged_when_they_are_over(bench: Bench) -> None:
     assert [asked.name for asked in bench.judges.weeks[2:]] == [f"{names(7)[0]}/P7D"]
 
 
+def test_a_week_that_two_releases_share_is_judged_for_neither(bench: Bench) -> None:
+    bench.windows.add([event(day) for day in range(3)])
+    bench.windows.add([event(day, release=TWO) for day in range(3, 15)])
+    bench.tick()
+    assert [(asked.release, asked.name) for asked in bench.judges.weeks] == [
+        (TWO, f"{names(7)[0]}/P7D")
+    ]
+
+
+def test_a_window_with_calls_of_two_releases_is_known_as_shared(bench: Bench) -> None:
+    bench.windows.add([event(day) for day in range(4)])
+    bench.windows.add([event(3.1, release=TWO, track="challenger"), event(4, release=TWO)])
+    bench.tick()
+    shared = {(asked.release, asked.name) for asked in bench.judges.asked if asked.shared}
+    assert shared == {(ONE, names(3)[0]), (TWO, names(3)[0])}
+
+
 def test_the_past_of_a_new_release_is_that_of_the_one_before(bench: Bench) -> None:
     bench.windows.add([event(day) for day in range(10)])
     bench.windows.add([event(day, release=TWO) for day in range(10, 16)])

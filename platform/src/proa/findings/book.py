@@ -132,12 +132,18 @@ class FindingBook:
         return changed
 
     def end(self, key: BookKey, moment: str) -> list[Finding]:
-        """The release serves no more: what is open closes at `moment`; returns the changed ones."""
+        """The release serves no more: what is open closes at `moment`, never before it was seen.
+
+        Returns:
+            the changed findings.
+        """
         changed: list[Finding] = []
         page = self._pages.get(key, _Page())
         for place, line in page.lines.items():
-            if _run_of(line, place[0]).count:
-                after = _with(line, _Entry(moment, moment, GONE, None), place[0])
+            run = _run_of(line, place[0])
+            if run.count:
+                gone = max(moment, run.seen)  # a week ends after the day that was its last
+                after = _with(line, _Entry(gone, gone, GONE, None), place[0])
                 changed += _changes(key, place, line, after)
                 page.lines[place] = after
         return changed

@@ -115,8 +115,12 @@ def late_labels_open_calibration_and_groups_are_kept_apart(lived: Monitor) -> No
     selection = next(gap for gap in gaps if gap["metric"] == "selection_rate")
     assert [group["group"] for group in selection["groups"]] == ["f", "m"]
     assert selection["gap"] > 0.2
-    gap = lived.metric("proa_fairness_gap", attribute="sex", metric="selection_rate")
-    assert gap == pytest.approx(selection["gap"])
+
+    def shown() -> bool:
+        gap = lived.metric("proa_fairness_gap", attribute="sex", metric="selection_rate")
+        return gap == pytest.approx(selection["gap"])
+
+    wait_until(shown, 30, what="/metrics follows once every window is judged")
     assert not any("f" in dict(labels).values() for _, labels in lived.metrics())
 
 

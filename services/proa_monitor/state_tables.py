@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,7 @@ STATE_FILE: Final = "state.db"
 _POSTGRES: Final = ("postgresql://", "postgres://")
 _SQLITE_TYPES: Final = {"word": "TEXT", "bytes": "BLOB"}
 _POSTGRES_TYPES: Final = {"word": 'TEXT COLLATE "C"', "bytes": "BYTEA"}
+_AGAIN_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
 
 StateDatabase = Database
@@ -38,7 +41,7 @@ def tables() -> tuple[str, ...]:
 
 
 def open_state(url: str | None, events: Path) -> StateDatabase:
-    """The database of a URL, with every table.
+    """The database of a URL, with every table. A server that is not there yet is waited for.
 
     Args:
         url: `sqlite:////path/state.db` or `postgresql://…`; None means a file beside the events.
@@ -46,16 +49,15 @@ def open_state(url: str | None, events: Path) -> StateDatabase:
 
     Raises:
         InvalidInput: another scheme; the URL is not shown, it may hold a password.
-        Unavailable: it cannot be opened.
+        Unavailable: the file cannot be opened.
     """
     statements = "".join(tables())
     if url is not None and url.startswith(_POSTGRES):
         from proa.ledger.postgres import SCHEMA, Postgres
 
         database = Postgres(url)
-        with database.writing("monitor-tables") as session:
-            session.ask(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-            session.ask(statements.format(**_POSTGRES_TYPES))
+        schema = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
+        _made(database, (schema, statements.format(**_POSTGRES_TYPES)))
         return database
     if url is not None and not url.startswith("sqlite:"):
         scheme = url.partition(":")[0] if "://" in url else ""
@@ -66,6 +68,22 @@ def open_state(url: str | None, events: Path) -> StateDatabase:
     if url is not None:
         return SqliteFile(path_of(url), statements.format(**_SQLITE_TYPES))
     return _own_file(events / STATE_FILE, statements.format(**_SQLITE_TYPES))
+
+
+def _made(database: StateDatabase, statements: Sequence[str]) -> None:
+    """Make what is missing, once the server answers: it may be started after this process."""
+    told = ""
+    while True:
+        try:
+            with database.writing("monitor-tables") as session:
+                for statement in statements:
+                    session.ask(statement)
+            return
+        except Unavailable as error:
+            if error.message != told:
+                told = error.message
+                _log.warning("not ready: %s", told)
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _own_file(path: Path, statements: str) -> StateDatabase:

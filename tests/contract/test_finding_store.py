@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from proa.findings.observation import Observation
 from proa.ledger.database import Database
 from proa_monitor.finding_store import FindingStore
 from proa_monitor.state_tables import open_state
+from tests.postgres import PASSWORD, Server
+from tests.processes import wait_until
 
 ONE = BookKey("a-model", "classic", "a-model/1@sha256:00", "champion")
 OTHER = BookKey("Z-model", "llm", "", "")
@@ -115,3 +118,21 @@ def test_tables_are_made_once_and_other_schemes_are_named(
     assert FindingStore(new_state()).keys == []
     with pytest.raises(InvalidInput, match="expected sqlite or postgresql"):
         open_state("mysql://user:secret@host/db", tmp_path)
+
+
+def test_a_server_that_starts_later_is_waited_for(
+    postgres: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.create()
+    postgres.stop()
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(open_state, url, tmp_path / "events")
+        try:
+            wait_until(lambda: "not ready: " in caplog.text, 20)
+            assert not opened.done()
+        finally:
+            postgres.start()
+        database = opened.result(30)
+    assert FindingStore(database).open() == []
+    database.close()
+    assert PASSWORD not in caplog.text

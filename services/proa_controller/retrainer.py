@@ -6,7 +6,6 @@ It holds no state: what it knows stands in the journal, and a run is found by it
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +29,7 @@ from proa.retraining.step import (
 )
 from proa_controller.core import Controller
 from proa_controller.findings import Seen
+from proa_controller.rounds import Rounds
 from proa_controller.runs import Order, Runner
 
 __all__ = ["Findings", "Retrainer"]
@@ -64,28 +64,18 @@ class Retrainer:
         may: Callable[[], bool] | None = None,
     ) -> None:
         self._controller, self._findings, self._runner = controller, findings, runner
-        self._seconds = seconds
-        self._may = may
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retrainer", daemon=True)
+        self._rounds = Rounds("retrainer", self.look, seconds, may=may)
         self.looked_at: float | None = None
         """Epoch seconds of the last whole look."""
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End after the look under way, and what must not outlive this process."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=15)
+        self._rounds.stop()
         self._runner.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            if self._may is None or self._may():
-                self.look()
 
     def look(self) -> None:
         """One look at every model that is retrained; one's fault never stops the others."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -12,6 +11,7 @@ from proa.http.clock import WallClock, rfc3339
 from proa.ledger.worklist import Item, Worklist
 from proa.rollout.people import By
 from proa_controller.core import Controller
+from proa_controller.rounds import Rounds
 
 __all__ = ["Collector", "resolve"]
 
@@ -48,25 +48,15 @@ class Collector:
         may: Callable[[], bool] | None = None,
     ) -> None:
         self._controller, self._monitor, self._worklist = controller, monitor, worklist
-        self._seconds = seconds
-        self._may = may
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worklist", daemon=True)
+        self._rounds = Rounds("worklist", self.look, seconds, may=may)
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End after the look under way."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=15)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            if self._may is None or self._may():
-                self.look()
+        self._rounds.stop()
 
     def look(self) -> None:
         """One look at every language model; one's fault never stops the others."""

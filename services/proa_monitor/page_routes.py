@@ -20,6 +20,7 @@ from proa.errors import NotFound
 from proa.http import rights
 from proa.ledger.keys import Key, KeyStore
 from proa_monitor.views import Views
+from proa_monitor.wire import authorized
 
 __all__ = ["page_routes"]
 
@@ -132,9 +133,7 @@ class _Doors:
         return Response(file.body, media_type=file.media_type, headers=headers)
 
     def _key(self, request: Request) -> Key:
-        key = self.keys.authenticate(request.headers.get("authorization"))
-        key.require(rights.READ)
-        return key
+        return authorized(self.keys, request, rights.READ)
 
 
 def _json(value: object) -> Response:
